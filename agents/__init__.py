@@ -1,0 +1,1 @@
+"""Who decides: the stages of the incident loop."""

@@ -1,0 +1,1 @@
+"""What makes it run: the only package that touches the outside world."""
