@@ -1,0 +1,141 @@
+"""The one contract of everything that decides: the universal agent.
+
+An agent is a stage of the dataflow.  It consumes some event types, emits others, remembers in tables, and asks the
+world only by questions.  The engine makes one instance per stage and partition and hands it one event at a time per
+key, so an agent needs no locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Mapping
+from datetime import datetime
+from types import UnionType
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict
+
+from topology.event import Event, Payload
+from topology.payloads.collaboration import HelpOffered, HelpRequested
+from topology.payloads.diagnoses import ProblemDiagnosed
+from topology.payloads.lessons import ExperienceRecorded
+from topology.question import A, Question
+from topology.state import BoundState, ClosedWindow, StateDeclaration
+
+In = TypeVar("In", bound=Payload)
+Out = TypeVar("Out", bound=Payload)
+
+
+class AgentConfig(BaseModel):
+    """Settings of one stage, from its ``config`` in the topology; an agent derives its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class World(Protocol):
+    """What an agent may ask while it processes one event."""
+
+    @property
+    def now(self) -> datetime:
+        """The time of the event in hand; a replay gives the same one."""
+
+    async def ask(self, question: Question[A]) -> A:
+        """The world's answer (``agents.ports`` lists the questions).
+
+        Each answer is recorded under the event in hand when it arrives and is never asked for again: a redelivery or a
+        replay gets the recorded one.  The n-th question about an event is always the same question.
+
+        Raises:
+            RetryableError: nobody could answer now; let it pass through, the engine tries the event again.
+        """
+
+
+Outputs = Iterable[Out] | AsyncIterable[Out]
+
+
+class Agent(Generic[In, Out]):
+    """Consume one event, emit none, one or many payloads.
+
+    ``class Notice(Agent[LogWritten, AnomalyDetected])`` declares what is consumed and emitted; several types are
+    joined with ``|``.  An engine may hand over the same event twice (after a crash), but never two events of one key
+    at once, and it forgets what the first, uncommitted attempt did to the tables.  So ``process`` must give equal
+    outputs for equal inputs, tables and answers, and need not care about repetition.
+    """
+
+    Config: ClassVar[type[AgentConfig]] = AgentConfig
+    consumes: ClassVar[frozenset[type[Payload]]] = frozenset()
+    emits: ClassVar[frozenset[type[Payload]]] = frozenset()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in getattr(cls, "__orig_bases__", ()):
+            origin = get_origin(base)
+            if isinstance(origin, type) and issubclass(origin, Agent):
+                consumed, emitted = get_args(base)
+                cls.consumes, cls.emits = _payload_types(consumed), _payload_types(emitted)
+
+    def __init__(self, config: AgentConfig | None = None) -> None:
+        self.config: Any = config if config is not None else self.Config()
+        self._tables: dict[str, BoundState] = {
+            declaration.name: declaration.bind() for declaration in self.state_declarations().values()
+        }
+
+    @classmethod
+    def state_declarations(cls) -> Mapping[str, StateDeclaration]:
+        """The tables the class declares, by attribute name."""
+        found: dict[str, StateDeclaration] = {}
+        for owner in reversed(cls.__mro__):
+            found.update({k: v for k, v in vars(owner).items() if isinstance(v, StateDeclaration)})
+        return found
+
+    @property
+    def tables(self) -> Mapping[str, BoundState]:
+        """The running state of this instance, by table name."""
+        return self._tables
+
+    async def initialize(self) -> None:
+        """Called once, after the tables are restored and before the first event."""
+
+    async def shutdown(self) -> None:
+        """Called once, after the last commit."""
+
+    def can_handle(self, event: Event[Payload]) -> bool:
+        """Whether this agent wants the event; by default when its type is consumed."""
+        return type(event.payload) in self.consumes
+
+    def process(self, event: Event[In], world: World) -> Outputs[Out]:
+        """Conclude something from one event.
+
+        Write a plain generator when nothing is asked of the world, an ``async`` generator when something is.
+
+        Raises:
+            PoisonedEventError: the event can never be processed.
+            RetryableError: the world was not ready; the engine tries again with back-off.
+        """
+        raise NotImplementedError
+
+    def window_closed(self, closed: ClosedWindow) -> Iterable[Out]:
+        """Conclude something from a final window; its outputs' ids come from the window, not from the trigger."""
+        del closed
+        return ()
+
+    async def learn(self, experience: ExperienceRecorded) -> None:
+        """Take in what a repair taught; the engine forwards ``ExperienceRecorded`` to agents that override this."""
+        del experience
+
+    def request_help(self, problem: ProblemDiagnosed) -> HelpRequested | None:
+        """The request to publish when this agent is stuck with a problem; None when it is not."""
+        del problem
+        return None
+
+    def offer_help(self, request: HelpRequested) -> HelpOffered | None:
+        """A bid for somebody else's problem; None when this agent has nothing to offer."""
+        del request
+        return None
+
+
+def _payload_types(annotation: Any) -> frozenset[type[Payload]]:
+    if get_origin(annotation) in (Union, UnionType):
+        return frozenset().union(*(_payload_types(arg) for arg in get_args(annotation)))
+    if isinstance(annotation, type) and issubclass(annotation, Payload):
+        return frozenset({annotation}) if annotation is not Payload else frozenset()
+    return frozenset()  # a type variable of an intermediate class

@@ -1,0 +1,110 @@
+"""Events as JSON bytes, and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from topology.errors import InvalidEventError
+from topology.event import Event, Payload
+from topology.registry import parse_payload
+
+_FIELDS = frozenset(
+    {"id", "timestamp", "event_type", "source", "payload", "correlation_id", "causation_id", "metadata"}
+)
+
+
+def encode(event: Event[Payload]) -> bytes:
+    """One line of JSON, fields in the requirement's order; equal events give equal bytes."""
+    payload = event.payload
+    metadata = event.metadata
+    if payload.version != 1 and "schema_version" not in metadata:
+        metadata = {**metadata, "schema_version": payload.version}
+    return orjson.dumps(
+        {
+            "id": event.id,
+            "timestamp": event.timestamp,
+            "event_type": payload.event_type,
+            "source": event.source,
+            "payload": orjson.Fragment(payload.__pydantic_serializer__.to_json(payload)),
+            "correlation_id": event.correlation_id,
+            "causation_id": event.causation_id,
+            "metadata": metadata,
+        },
+        option=orjson.OPT_UTC_Z,
+    )
+
+
+def decode(raw: bytes | str) -> Event[Payload]:
+    """Read what :func:`encode` wrote, of this or an older release.
+
+    Raises:
+        InvalidEventError: not JSON, or a field is missing, superfluous or of the wrong kind.
+        UnknownEventTypeError: the event type or its version is not registered.
+    """
+    try:
+        data = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        msg = f"found no JSON ({error}), expected one event as a JSON object"
+        raise InvalidEventError(msg) from error
+    return from_json(data)
+
+
+def from_json(data: object) -> Event[Payload]:
+    """The event of an already parsed JSON object; raises as :func:`decode` does."""
+    if not isinstance(data, dict):
+        msg = f"found a JSON {type(data).__name__}, expected an object"
+        raise InvalidEventError(msg)
+    unknown = data.keys() - _FIELDS
+    if unknown:
+        msg = f"found unknown fields {sorted(unknown)}, expected only {sorted(_FIELDS)}"
+        raise InvalidEventError(msg)
+    payload = _field(data, "payload", dict)
+    metadata = _field(data, "metadata", dict) if data.get("metadata") is not None else {}
+    version = metadata.get("schema_version", 1)
+    if type(version) is not int:
+        msg = f"found {version!r}, expected a whole number"
+        raise InvalidEventError(msg, field="metadata.schema_version")
+    return Event(
+        id=_uuid(data, "id"),
+        timestamp=_moment(data, "timestamp"),
+        source=_field(data, "source", str),
+        payload=parse_payload(_field(data, "event_type", str), version, payload),
+        correlation_id=_uuid(data, "correlation_id") if data.get("correlation_id") is not None else None,
+        causation_id=_uuid(data, "causation_id") if data.get("causation_id") is not None else None,
+        metadata=metadata,
+    )
+
+
+def _field(data: dict[str, Any], name: str, kind: type) -> Any:
+    found = data.get(name)
+    if not isinstance(found, kind):
+        what = "nothing" if name not in data else f"{found!r:.80}"
+        msg = f"found {what}, expected {kind.__name__}"
+        raise InvalidEventError(msg, field=name)
+    return found
+
+
+def _uuid(data: dict[str, Any], name: str) -> UUID:
+    text = _field(data, name, str)
+    try:
+        return UUID(text)
+    except ValueError as error:
+        msg = f"found {text!r:.80}, expected a UUID"
+        raise InvalidEventError(msg, field=name) from error
+
+
+def _moment(data: dict[str, Any], name: str) -> datetime:
+    text = _field(data, name, str)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        msg = f"found {text!r:.80}, expected an ISO 8601 date and time"
+        raise InvalidEventError(msg, field=name) from error
+    if moment.tzinfo is None:
+        msg = f"found {text!r} without a time zone, expected one (for example a trailing Z)"
+        raise InvalidEventError(msg, field=name)
+    return moment.astimezone(UTC)

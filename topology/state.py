@@ -1,0 +1,62 @@
+"""How an engine sees what a stage remembers, without knowing windows or tables.
+
+An agent declares state as class attributes (``tables.Table``, ``tables.Keyed``); the engine binds one running state per
+stage and partition, restores it, and stores its changes together with the offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedWindow:
+    """A window whose result is final: the watermark has passed its end."""
+
+    table: str
+    key: str
+    start_us: int
+    end_us: int
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class LateEntry:
+    """An entry that came after its window was closed; it goes to the late output."""
+
+    table: str
+    key: str
+    at_us: int
+
+
+class BoundState(Protocol):
+    """The running state of one table in one partition."""
+
+    def restore(self, entries: Mapping[str, bytes]) -> None:
+        """Take over the rows of a snapshot or a folded changelog."""
+
+    def changes(self) -> dict[str, bytes | None]:
+        """Rows touched since the last call, encoded; None means deleted."""
+
+    def snapshot(self) -> dict[str, bytes]:
+        """Every row, encoded."""
+
+    def advance(self, watermark_us: int) -> list[ClosedWindow]:
+        """Close what ended at or before the watermark, in order of (end, key)."""
+
+    def take_late(self) -> list[LateEntry]:
+        """What came too late since the last call."""
+
+
+@runtime_checkable
+class StateDeclaration(Protocol):
+    """A class attribute of an agent that wants state."""
+
+    @property
+    def name(self) -> str:
+        """Unique within the agent; names the rows for ever."""
+
+    def bind(self) -> BoundState:
+        """A new, empty running state."""
