@@ -1,0 +1,137 @@
+"""What an agent sees of a table while it runs: add an entry, read a value."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any, Generic, Protocol, TypeVar
+
+from tables.aggregates import Aggregate
+from topology.errors import PoisonedEventError
+from topology.state import ClosedWindow, LateEntry
+
+Amount = TypeVar("Amount")
+Value = TypeVar("Value")
+
+
+class Happened(Protocol):
+    """An event, as far as a table looks at it."""
+
+    @property
+    def at_us(self) -> int:
+        """When it happened, in microseconds since the epoch."""
+
+    @property
+    def payload(self) -> Any:
+        """What happened; has the field the table is keyed by."""
+
+
+class BoundTable(ABC, Generic[Amount, Value]):
+    """The running state of one ``tables.Table`` in one partition.
+
+    Time is what the events say, never a clock.  Values read are those of this partition only, so key the stream by what
+    the table is keyed by, or by something coarser.
+
+    Attributes:
+        name: the table's name within its agent.
+        evicted: how many keys were dropped since the start because ``keys_max`` was reached.
+    """
+
+    def __init__(self, name: str, key: str, aggregate: Aggregate[Amount, Any, Value], keys_max: int) -> None:
+        self.name = name
+        self.evicted = 0
+        self._key_path = key
+        self._key_of: Callable[[Any], Any] = attrgetter(key)
+        self._aggregate = aggregate
+        self._keys_max = keys_max
+        self._late: list[LateEntry] = []
+
+    def add(self, subject: Happened | str, at_us: int | None = None, amount: Amount | None = None) -> Value:
+        """Take in one entry and answer the value that holds with it.
+
+        Args:
+            subject: an event, which tells key and time; or a key, and then ``at_us`` is needed.
+            at_us: when the entry happened, if not when the event did.
+            amount: what the entry amounts to; counts and rates take it as 1.
+
+        Raises:
+            PoisonedEventError: the event has no such key, or its amount cannot be computed with.
+        """
+        if isinstance(subject, str):
+            key = subject
+        else:
+            key = self._key(subject)
+            if at_us is None:
+                at_us = subject.at_us
+        if at_us is None:
+            msg = f"table {self.name!r} was given key {key!r} without a time; pass at_us, or the event itself"
+            raise TypeError(msg)
+        if amount is None:
+            amount = self._aggregate.unit_amount
+            if amount is None:
+                kind = type(self._aggregate).__name__
+                msg = f"table {self.name!r} computes {kind} of amounts and was given none; pass amount="
+                raise TypeError(msg)
+        return self._add(key, at_us, amount)
+
+    def value(self, subject: Happened | str, at_us: int | None = None) -> Value:
+        """The value of a key as seen from an instant, by default the event's; adds nothing.
+
+        Raises:
+            PoisonedEventError: the event has no such key.
+        """
+        if isinstance(subject, str):
+            return self._value(subject, at_us)
+        return self._value(self._key(subject), subject.at_us if at_us is None else at_us)
+
+    def __getitem__(self, subject: Happened | str | tuple[str, int]) -> Value:
+        """``table[event]``, ``table[key, at_us]``, and without a window ``table[key]``; see ``value``."""
+        if isinstance(subject, tuple):
+            return self._value(*subject)
+        return self.value(subject)
+
+    def take_late(self) -> list[LateEntry]:
+        """What came after a window it belongs to was closed, since the last call."""
+        late, self._late = self._late, []
+        return late
+
+    @abstractmethod
+    def keys(self) -> list[str]:
+        """The keys with entries, sorted."""
+
+    @abstractmethod
+    def restore(self, entries: Mapping[str, bytes]) -> None:
+        """Take over the rows of a snapshot or a folded changelog, in place of what was there."""
+
+    @abstractmethod
+    def changes(self) -> dict[str, bytes | None]:
+        """The rows touched since the last call, encoded; None means deleted."""
+
+    @abstractmethod
+    def snapshot(self) -> dict[str, bytes]:
+        """Every row, encoded; equals the fold of all changes."""
+
+    @abstractmethod
+    def advance(self, watermark_us: int) -> list[ClosedWindow]:
+        """Close what the watermark has passed, in order of (end, key); an older watermark changes nothing."""
+
+    @abstractmethod
+    def _add(self, key: str, at_us: int, amount: Amount) -> Value: ...
+
+    @abstractmethod
+    def _value(self, key: str, at_us: int | None) -> Value: ...
+
+    def _key(self, event: Happened) -> str:
+        try:
+            key = self._key_of(event.payload)
+        except AttributeError:
+            key = None
+        if not isinstance(key, str):
+            kind = type(event.payload).__name__
+            msg = (
+                f"table {self.name!r} is keyed by {self._key_path!r}, but this {kind} has {key!r} there, expected text; "
+                f"key the table by a field of {kind}, or pass the key to add()"
+            )
+            raise PoisonedEventError(msg)
+        return key
