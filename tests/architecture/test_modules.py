@@ -68,6 +68,13 @@ def test_every_module_postpones_the_evaluation_of_annotations() -> None:
     assert eager == []
 
 
+def test_every_folder_of_modules_is_a_package() -> None:
+    folders = {module.path.parent for module in _ours()}
+    bare = [str(folder.relative_to(ROOT)) for folder in sorted(folders) if not (folder / "__init__.py").exists()]
+
+    assert bare == [], "without __init__.py, import-linter and the type checker pass it by"
+
+
 def test_test_folders_are_no_packages() -> None:
     assert [str(module) for module in modules("tests") if module.is_package] == []
 
