@@ -10,13 +10,7 @@ MAKEFLAGS += --no-print-directory
 # Names are relative everywhere: a checkout may lie under a path with spaces.
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check --no-input
-PACKAGES := topology tables agents pipeline
-TARGETS_OF_LINT := $(PACKAGES) tests
-
-# The resolver refuses the two distributions that own an import name of ours (DECISIONS.md, decision 1).
-export PIP_CONSTRAINT := constraints.txt
-export PIP_DISABLE_PIP_VERSION_CHECK := 1
+SOURCE := topology tables agents pipeline tests
 
 # More arguments for the target's own command: make test ARGS="-k windows -x"
 ARGS ?=
@@ -30,7 +24,7 @@ endif
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 .PHONY: setup
 setup: $(VENV)/.installed-dev ## Make .venv and install everything, the `aiops` command too
@@ -42,37 +36,38 @@ run: $(VENV)/.installed ## Run the loop on this machine, with servers of its own
 
 .PHONY: test
 test: $(VENV)/.installed-dev ## Run the tests, all but chaos and benchmarks (ARGS="-k name")
+	@echo "== tests"
 	@$(PY) -m pytest -m "not chaos and not benchmark" $(ARGS)
 
+# One after the other even with -j, or their output would mix; make -k check goes on after a failure, as CI does.
 .PHONY: check
-check: format-check lint types contracts ## All that CI runs, in CI's order: format, lint, types, import contracts, tests
-	@$(MAKE) test
+check: $(VENV)/.installed-dev ## All that CI runs, in CI's order: format, lint, types, import contracts, tests
+	@$(MAKE) -j1 format-check lint types contracts test
 
 .PHONY: format
 format: $(VENV)/.installed-dev ## Format the code and sort its imports
-	@$(PY) -m ruff format $(TARGETS_OF_LINT)
-	@$(PY) -m ruff check --fix $(TARGETS_OF_LINT)
+	@$(PY) -m ruff format $(SOURCE)
+	@$(PY) -m ruff check --fix $(SOURCE)
 
 .PHONY: format-check
 format-check: $(VENV)/.installed-dev ## Is the code formatted?
 	@echo "== format"
-	@$(PY) -m ruff format --check $(TARGETS_OF_LINT)
+	@$(PY) -m ruff format --check $(SOURCE)
 
-# Each waits for the one before: with -j their output would mix, and the tests would start on code that does not lint.
 .PHONY: lint
-lint: format-check ## Lint
+lint: $(VENV)/.installed-dev ## Lint
 	@echo "== lint"
-	@$(PY) -m ruff check $(TARGETS_OF_LINT)
+	@$(PY) -m ruff check $(SOURCE)
 
 .PHONY: types
-types: lint ## Check the types, of the tests too
+types: $(VENV)/.installed-dev ## Check the types, of the tests too
 	@echo "== types"
-	@$(PY) -m mypy $(TARGETS_OF_LINT)
+	@$(PY) -m mypy $(SOURCE)
 
 .PHONY: contracts
-contracts: types ## Check who imports whom
+contracts: $(VENV)/.installed-dev ## Check who imports whom
 	@echo "== import contracts"
-	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --no-logo
 
 .PHONY: bench
 bench: $(VENV)/.installed-dev ## Measure: events per second, latency, memory
@@ -91,7 +86,7 @@ lock: $(VENV)/.made-for ## Renew the requirements*.lock files (ARGS=--upgrade ta
 	@deploy/lock $(PY) $(ARGS)
 
 .PHONY: clean
-clean: ## Stop the servers started from here; remove .venv and all that was generated in the checkout
+clean: ## Remove .venv and all that was generated in the checkout; what the program has learned stays
 	@deploy/clean $(VENV)
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
@@ -103,7 +98,7 @@ $(VENV)/.made-for:
 # What it takes to run. Test tools come on top, so that the first `make run` need not wait for them.
 $(VENV)/.installed: $(VENV)/.made-for requirements.lock pyproject.toml
 	@deploy/install $(PY) requirements.lock
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(PY) -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
