@@ -21,7 +21,8 @@ def encode(event: Event[Payload]) -> bytes:
     """One line of JSON, fields in the requirement's order; equal events give equal bytes."""
     payload = event.payload
     metadata = event.metadata
-    if payload.version != 1 and "schema_version" not in metadata:
+    if payload.version != metadata.get("schema_version", 1):
+        # Also over a version that came in: an upcast payload is written in its form of today.
         metadata = {**metadata, "schema_version": payload.version}
     return orjson.dumps(
         {
@@ -40,6 +41,8 @@ def encode(event: Event[Payload]) -> bytes:
 
 def decode(raw: bytes | str) -> Event[Payload]:
     """Read what :func:`encode` wrote, of this or an older release.
+
+    ``schema_version`` is not in the event's metadata: its payload is one of today, whatever it was written as.
 
     Raises:
         InvalidEventError: not JSON, or a field is missing, superfluous or of the wrong kind.
@@ -63,8 +66,8 @@ def from_json(data: object) -> Event[Payload]:
         msg = f"found unknown fields {sorted(unknown)}, expected only {sorted(_FIELDS)}"
         raise InvalidEventError(msg)
     payload = _field(data, "payload", dict)
-    metadata = _field(data, "metadata", dict) if data.get("metadata") is not None else {}
-    version = metadata.get("schema_version", 1)
+    metadata = dict(_field(data, "metadata", dict)) if data.get("metadata") is not None else {}
+    version = metadata.pop("schema_version", 1)
     if type(version) is not int:
         msg = f"found {version!r}, expected a whole number"
         raise InvalidEventError(msg, field="metadata.schema_version")

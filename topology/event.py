@@ -24,9 +24,13 @@ class Payload(BaseModel):
 
     A payload class never changes its meaning.  When its fields must change, raise ``version`` and register an upcaster
     (``topology.registry``), so that every old recording still replays.
+
+    Numbers are finite: JSON has no NaN, so what could be written with one could not be read again.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_timedelta="float", ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, ser_json_timedelta="float", ser_json_inf_nan="null"
+    )
 
     event_type: ClassVar[str]
     version: ClassVar[int] = 1
@@ -45,7 +49,8 @@ class Event(Generic[P_co]):
         source: who says so: a source's or a stage's id.
         correlation_id: the first event of the story this one belongs to.
         causation_id: the event that directly led to this one; None at the door.
-        metadata: ``schema_version``, ``observed_at``, trace context, signature; never business data.
+        metadata: ``observed_at``, trace context, signature; never business data.  On the wire also ``schema_version``,
+            where it is not 1.
     """
 
     id: UUID
