@@ -14,7 +14,11 @@ from topology.defects import Defect, Path, Places, did_you_mean, show_names
 
 def explain(error: ValidationError, model: type[BaseModel], places: Places, at: Path = ()) -> list[Defect]:
     """One defect for each complaint about a model that was declared at a path."""
-    return [_defect(details, model, places, at) for details in error.errors(include_url=False)]
+    complaints = error.errors(include_url=False)
+    inside = {details["loc"][:-1] for details in complaints}
+    # Pydantic also calls a list too short when its items were refused.
+    told = [details for details in complaints if details["type"] != "too_short" or details["loc"] not in inside]
+    return [_defect(details, model, places, at) for details in told]
 
 
 def _defect(details: ErrorDetails, model: type[BaseModel], places: Places, at: Path) -> Defect:

@@ -69,7 +69,9 @@ def parse_payload(name: str, version: int, data: dict[str, Any]) -> Payload:
     """
     target = payload_class(name)
     if not 1 <= version <= target.version:
-        msg = f"found version {version} of {name!r}, expected 1 to {target.version}; a newer release may have written it"
+        msg = (
+            f"found version {version} of {name!r}, expected 1 to {target.version}; a newer release may have written it"
+        )
         raise UnknownEventTypeError(msg, field="metadata.schema_version")
     for older in range(version, target.version):
         upcast = _upcasters.get((name, older))
@@ -85,5 +87,7 @@ def parse_payload(name: str, version: int, data: dict[str, Any]) -> Payload:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)
-    shown = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']} (found {e['input']!r:.80})" for e in first[:5])
+    shown = "; ".join(
+        f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']} (found {e['input']!r:.80})" for e in first[:5]
+    )
     return shown if len(first) <= 5 else f"{shown}; and {len(first) - 5} more"

@@ -16,7 +16,13 @@ from topology.durations import Duration
 from topology.payloads.healing import Autonomy
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]{0,62}$")]
-Names = Annotated[tuple[Name, ...], BeforeValidator(lambda found: (found,) if isinstance(found, str) else found)]
+Names = Annotated[
+    tuple[Name, ...],
+    BeforeValidator(
+        lambda found: (found,) if isinstance(found, str) else found, json_schema_input_type=Name | tuple[Name, ...]
+    ),
+]
+"""One name, or a list of them."""
 
 
 class Declared(BaseModel):
@@ -41,8 +47,8 @@ class RetrySpec(Declared):
     """How often, and how far apart, a failed event is tried again."""
 
     attempts: int = Field(default=5, ge=1)
-    first_pause: Duration = timedelta(milliseconds=100)
-    longest_pause: Duration = timedelta(seconds=10)
+    first_pause: Duration = Field(default=timedelta(milliseconds=100), json_schema_extra={"default": "100ms"})
+    longest_pause: Duration = Field(default=timedelta(seconds=10), json_schema_extra={"default": "10s"})
 
 
 class StageSpec(Declared):
@@ -53,7 +59,9 @@ class StageSpec(Declared):
     consumes: Names = Field(min_length=1)
     emits: Names = ()
     config: Mapping[str, Any] = Field(default_factory=dict)
-    lateness: Duration = Field(default=timedelta(0), description="how far out of order events may be")
+    lateness: Duration = Field(
+        default=timedelta(0), description="how far out of order events may be", json_schema_extra={"default": "0s"}
+    )
     on_poison: Literal["park-key", "skip", "halt"] = "park-key"
     retry: RetrySpec = RetrySpec()
     concurrency: int = Field(default=64, ge=1, description="keys of one partition that may wait for the world at once")
