@@ -41,6 +41,11 @@ class LogFile:
                 self._rotate()
             self._file.write(entry)
 
+    def close(self) -> None:
+        """Close the file; nothing can be written any more."""
+        with self._lock:
+            self._file.close()
+
     def _rotate(self) -> None:
         self._file.close()
         self._path.replace(self._path.with_name(self._path.name + ".1"))

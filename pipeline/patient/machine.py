@@ -24,7 +24,8 @@ from pipeline.patient.traffic import Customers
 from pipeline.patient.unit import UnitOrder, bare_environment, interpreter
 
 WEB, STORE, REPORT = "ledger", "ledger-store", "ledger-report"
-UNITS = (STORE, WEB, REPORT)
+PROGRAMS = {STORE: "pipeline.patient.store", WEB: "pipeline.patient.web", REPORT: "pipeline.patient.report"}
+UNITS = tuple(PROGRAMS)
 RELOADED_WITHIN_S = 1.0
 ENDED_WITHIN_S = 0.8
 VERBS = ("start", "stop", "restart", "kill")
@@ -105,7 +106,6 @@ class Machine:
             return operations[verb](name)
 
     def _definition(self, name: str) -> UnitDefinition:
-        module = {WEB: "web", STORE: "store", REPORT: "report"}[name]
         order = UnitOrder(
             name=name,
             log=str(self.logs[name]),
@@ -115,7 +115,7 @@ class Machine:
             lifeline=-1,
             ready=-1,
         )
-        return UnitDefinition(f"pipeline.patient.{module}", order)
+        return UnitDefinition(PROGRAMS[name], order)
 
     def _reload(self, version: int) -> bool:
         """Let the web service read its configuration; false when it does not, because it is down or hangs."""
