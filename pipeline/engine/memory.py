@@ -1,0 +1,188 @@
+"""The mesh in one process: for tests, simulation, replay and backtest; on a clock that the caller moves."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.engine.mesh import FencedError, Lag, Lease
+from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored
+
+REMEMBERED_IDS = 10_000
+
+
+@dataclass(slots=True)
+class _Partition:
+    offsets: list[Offset] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    seen: set[bytes] = field(default_factory=set)
+    seen_order: deque[bytes] = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class _Owned:
+    token: int = 0
+    owner: str = ""
+    until_ms: int = 0
+    offsets: dict[Place, Offset] = field(default_factory=dict)
+    state: dict[str, bytes] = field(default_factory=dict)
+    answers: dict[str, bytes] = field(default_factory=dict)
+
+
+class MemoryMesh:
+    """Implements :class:`pipeline.engine.mesh.Mesh`; nothing survives the process.
+
+    Args:
+        clock_ms: milliseconds since the epoch; a virtual clock makes every offset a function of the input.
+    """
+
+    def __init__(self, clock_ms: Callable[[], int]) -> None:
+        self._clock_ms = clock_ms
+        self._partitions: dict[Place, _Partition] = defaultdict(_Partition)
+        self._owned: dict[tuple[str, int], _Owned] = defaultdict(_Owned)
+        self._workers: dict[str, int] = {}
+        self._last = BEGINNING
+        self._appended = asyncio.Event()
+
+    async def publish(self, outputs: Sequence[Output]) -> int:
+        new = 0
+        for output in outputs:
+            partition = self._partitions[output.stream, output.partition]
+            if output.id.version == 5 and not self._is_new(partition, output.id.bytes):
+                continue
+            self._append(output)
+            new += 1
+        return new
+
+    async def read(self, places: Mapping[Place, Offset], *, count: int, wait_s: float) -> list[Record]:
+        found = self._read_now(places, count)
+        if not found and wait_s > 0:
+            self._appended.clear()
+            try:
+                await asyncio.wait_for(self._appended.wait(), wait_s)
+            except TimeoutError:
+                return []
+            found = self._read_now(places, count)
+        return found
+
+    async def claim(self, stage: str, partition: int, owner: str, ttl_s: float) -> Lease | None:
+        owned = self._owned[stage, partition]
+        now = self._clock_ms()
+        if owned.until_ms > now and owned.owner != owner:
+            return None
+        owned.token += 1
+        owned.owner = owner
+        owned.until_ms = now + int(ttl_s * 1000)
+        return Lease(stage, partition, str(owned.token))
+
+    async def renew(self, leases: Iterable[Lease], ttl_s: float) -> list[Lease]:
+        lost = []
+        for lease in leases:
+            if self._holds(lease):
+                self._owned[lease.stage, lease.partition].until_ms = self._clock_ms() + int(ttl_s * 1000)
+            else:
+                lost.append(lease)
+        return lost
+
+    async def release(self, lease: Lease) -> None:
+        if self._holds(lease):
+            self._owned[lease.stage, lease.partition].until_ms = 0
+
+    async def join(self, worker: str, ttl_s: float) -> list[str]:
+        now = self._clock_ms()
+        self._workers[worker] = now + int(ttl_s * 1000)
+        self._workers = {name: until for name, until in self._workers.items() if until > now}
+        return sorted(self._workers)
+
+    async def leave(self, worker: str) -> None:
+        self._workers.pop(worker, None)
+
+    async def restore(self, lease: Lease, inputs: Sequence[Place]) -> Restored:
+        owned = self._owned[lease.stage, lease.partition]
+        return Restored(
+            offsets={place: owned.offsets.get(place, BEGINNING) for place in inputs},
+            state=dict(owned.state),
+            answers=dict(owned.answers),
+        )
+
+    async def commit(self, commits: Sequence[tuple[Lease, Commit]]) -> list[FencedError | None]:
+        return [self._commit(lease, commit) for lease, commit in commits]
+
+    async def record_answer(self, lease: Lease, key: str, answer: bytes) -> None:
+        if not self._holds(lease):
+            raise _fenced(lease)
+        self._owned[lease.stage, lease.partition].answers[key] = answer
+
+    async def lags(self, consumers: Sequence[tuple[str, int, Place]]) -> list[Lag]:
+        return [
+            Lag(stage, place[0], place[1], self._waiting(self._owned[stage, partition].offsets.get(place), place))
+            for stage, partition, place in consumers
+        ]
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    def records(self, stream: str) -> list[Record]:
+        """Everything on a stream, in order of offset: what a test or a report looks at."""
+        found = [record for (name, _), p in self._partitions.items() if name == stream for record in p.records]
+        return sorted(found, key=lambda record: (record.offset, record.partition))
+
+    def _commit(self, lease: Lease, commit: Commit) -> FencedError | None:
+        if not self._holds(lease):
+            return _fenced(lease)
+        owned = self._owned[lease.stage, lease.partition]
+        owned.offsets.update(commit.offsets)
+        for row, value in commit.state.items():
+            if value is None:
+                owned.state.pop(row, None)
+            else:
+                owned.state[row] = value
+        for key in commit.answered:
+            owned.answers.pop(key, None)
+        for output in commit.outputs:
+            self._append(output)
+        return None
+
+    def _append(self, output: Output) -> None:
+        ms = max(self._clock_ms(), self._last.ms)
+        self._last = Offset(ms, self._last.seq + 1 if ms == self._last.ms else 0)
+        partition = self._partitions[output.stream, output.partition]
+        partition.offsets.append(self._last)
+        partition.records.append(
+            Record(output.stream, output.partition, self._last, output.key, output.event_type, output.value)
+        )
+        self._appended.set()
+
+    def _is_new(self, partition: _Partition, event_id: bytes) -> bool:
+        if event_id in partition.seen:
+            return False
+        partition.seen.add(event_id)
+        partition.seen_order.append(event_id)
+        if len(partition.seen_order) > REMEMBERED_IDS:
+            partition.seen.discard(partition.seen_order.popleft())
+        return True
+
+    def _read_now(self, places: Mapping[Place, Offset], count: int) -> list[Record]:
+        found: list[Record] = []
+        for place, after in places.items():
+            partition = self._partitions.get(place)
+            if partition is not None:
+                start = bisect_right(partition.offsets, after)
+                found += partition.records[start : start + count]
+        return found
+
+    def _waiting(self, offset: Offset | None, place: Place) -> int:
+        partition = self._partitions[place]
+        return len(partition.offsets) - bisect_right(partition.offsets, offset or BEGINNING)
+
+    def _holds(self, lease: Lease) -> bool:
+        owned = self._owned[lease.stage, lease.partition]
+        return str(owned.token) == lease.token and owned.until_ms > self._clock_ms()
+
+
+def _fenced(lease: Lease) -> FencedError:
+    msg = f"token {lease.token} of {lease.stage}/{lease.partition} has expired or was passed on; drop the partition"
+    return FencedError(msg)

@@ -1,0 +1,109 @@
+"""The event mesh as the engine sees it: partitions to read, commits to make, leases to hold.
+
+Two implementations, one contract suite (``tests/contracts``): :mod:`pipeline.engine.memory` for tests, replays and
+simulation, :mod:`pipeline.engine.redis_mesh` for production.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.engine.record import Commit, Offset, Output, Place, Record, Restored
+from topology.errors import AiopsError, RetryableError
+
+
+class MeshUnavailableError(RetryableError):
+    """The mesh could not be reached, or could not take a write now."""
+
+
+class FencedError(AiopsError):
+    """Somebody else owns the partition now; drop everything held for it."""
+
+
+class LostWritesError(AiopsError):
+    """The mesh knows less than what was committed to it: its server lost writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to commit for one stage and partition until it expires.
+
+    Attributes:
+        token: the fencing token; it changes with every new owner, and every effect is checked against it.
+    """
+
+    stage: str
+    partition: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a stage is behind in one partition of one of its inputs."""
+
+    stage: str
+    stream: str
+    partition: int
+    waiting: int
+
+
+class Mesh(Protocol):
+    """Streams of partitions, and what stages know about them.
+
+    Every method but ``publish`` may raise :class:`MeshUnavailableError`; the caller tries again.
+    """
+
+    async def publish(self, outputs: Sequence[Output]) -> int:
+        """Append events from outside; durable when it returns.
+
+        An event whose id was derived (UUID version 5) and that is among the last so many of its partition is dropped:
+        it is a repetition.
+
+        Returns:
+            how many were new.
+
+        Raises:
+            MeshUnavailableError: nothing, or only a part, was appended; publishing all of it again is safe for derived ids.
+        """
+
+    async def read(self, places: Mapping[Place, Offset], *, count: int, wait_s: float) -> list[Record]:
+        """Records after the given offsets, at most ``count`` per partition, in order of offset within each.
+
+        Waits up to ``wait_s`` when there are none.
+        """
+
+    async def claim(self, stage: str, partition: int, owner: str, ttl_s: float) -> Lease | None:
+        """Become the owner, with a new fencing token; None while somebody else is."""
+
+    async def renew(self, leases: Iterable[Lease], ttl_s: float) -> list[Lease]:
+        """Keep leases from expiring; answers those that were lost."""
+
+    async def release(self, lease: Lease) -> None:
+        """Give a lease back; nothing happens when it was lost already."""
+
+    async def join(self, worker: str, ttl_s: float) -> list[str]:
+        """Say that a worker is alive; answers all live workers, sorted."""
+
+    async def leave(self, worker: str) -> None:
+        """Say that a worker is gone."""
+
+    async def restore(self, lease: Lease, inputs: Sequence[Place]) -> Restored:
+        """The sum of all commits of this stage and partition."""
+
+    async def commit(self, commits: Sequence[tuple[Lease, Commit]]) -> list[FencedError | None]:
+        """Make commits, each one atomic: fence checked, state, outputs, offset.
+
+        Returns:
+            for each commit None, or why it had no effect.
+        """
+
+    async def record_answer(self, lease: Lease, key: str, answer: bytes) -> None:
+        """Keep an answer of the world until its event is done; raises :class:`FencedError` as a commit does."""
+
+    async def lags(self, consumers: Sequence[tuple[str, int, Place]]) -> list[Lag]:
+        """How much is waiting for each (stage, partition, input)."""
+
+    async def close(self) -> None:
+        """Give back what the mesh holds; leases are left to expire or to be released before."""

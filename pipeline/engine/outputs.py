@@ -1,0 +1,120 @@
+"""What a stage's conclusions become on the streams: events with derived ids, routed by type, keyed by payload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+from uuid import UUID
+
+from pipeline.engine.attempt import AnswerFailedError
+from pipeline.engine.record import Output, Record, output_for
+from topology.agent import Agent
+from topology.errors import TopologyError
+from topology.event import Event, Payload
+from topology.graph import Stage, Stream
+from topology.ids import derived_id
+from topology.moments import from_us
+from topology.payloads.operation import AnswerRecorded, EntryCameLate, EventDeadLettered
+from topology.spec import StreamSpec
+from topology.state import ClosedWindow
+
+
+def _operation_stream(name: str, payload: type[Payload]) -> Stream:
+    return Stream(name, frozenset({payload}), StreamSpec(carries=(payload.__name__,), key="stage", partitions=1))
+
+
+DEAD_LETTERS = _operation_stream("dead-letters", EventDeadLettered)
+LATE = _operation_stream("late", EntryCameLate)
+ANSWERS = _operation_stream("answers", AnswerRecorded)
+OPERATION_STREAMS = (DEAD_LETTERS, LATE, ANSWERS)
+"""Streams every topology has, whatever it declares."""
+
+
+def dead_letter(stage: str, record: Record, error: str, reason: str, attempts: int = 1) -> Output:
+    """The original record with the reason why it was given up."""
+    payload = EventDeadLettered(
+        stage=stage,
+        stream=record.stream,
+        partition=record.partition,
+        offset=str(record.offset),
+        key=record.key,
+        attempts=attempts,
+        error=error,
+        reason=reason,
+        event=record.value.decode(errors="replace"),
+    )
+    letter: Event[Payload] = Event(
+        id=derived_id("dead-letter", stage, record.stream, record.partition, str(record.offset)),
+        timestamp=from_us(record.offset.ms * 1000),
+        source=stage,
+        payload=payload,
+    )
+    return output_for(DEAD_LETTERS, letter)
+
+
+class OutputBuilder:
+    """Makes the outputs of one stage's partition.
+
+    Ids are derived from the cause, the stage and the ordinal (of a window: from the window), so a redelivery gives the
+    same ones.
+    """
+
+    def __init__(self, stage: Stage, partition: int) -> None:
+        self._stage = stage
+        self._partition = partition
+
+    def caused_by(self, event: Event[Payload], concluded: Iterable[Payload]) -> Iterator[Output]:
+        """Outputs of processing one event, at the event's time."""
+        for ordinal, payload in enumerate(concluded):
+            yield self._routed(payload, derived_id(event.id, self._stage.id, ordinal), event)
+
+    def of_window(
+        self, trigger: Event[Payload], closed: ClosedWindow, concluded: Iterable[Payload]
+    ) -> Iterator[Output]:
+        """Outputs of a closed window, at the window's end."""
+        for ordinal, payload in enumerate(concluded):
+            event_id = derived_id(self._stage.id, closed.table, closed.key, closed.start_us, closed.end_us, ordinal)
+            yield self._routed(payload, event_id, trigger, at_us=closed.end_us)
+
+    def late(self, event: Event[Payload], agent: Agent[Any, Any]) -> Iterator[Output]:
+        """What the event's entries became that came too late for their windows."""
+        for table in agent.tables.values():
+            for ordinal, entry in enumerate(table.take_late()):
+                payload = EntryCameLate(stage=self._stage.id, table=entry.table, key=entry.key, event=event.id)
+                event_id = derived_id(event.id, self._stage.id, "late", entry.table, ordinal)
+                yield output_for(LATE, self._event(payload, event_id, event))
+
+    def answer_recorded(self, event: Event[Payload], key: str, answer: Any) -> Output:
+        """The world's answer as an event, for recordings."""
+        payload = AnswerRecorded(
+            stage=self._stage.id,
+            event=event.id,
+            question=key,
+            answer=str(answer) if isinstance(answer, AnswerFailedError) else answer,
+        )
+        return output_for(ANSWERS, self._event(payload, derived_id("answer", self._stage.id, key), event))
+
+    def _routed(self, payload: Payload, event_id: UUID, cause: Event[Payload], *, at_us: int | None = None) -> Output:
+        stream = self._stage.routes.get(type(payload))
+        if stream is None:
+            routed = ", ".join(sorted(kind.__name__ for kind in self._stage.routes)) or "nothing"
+            msg = (
+                f"stage {self._stage.id!r} emitted {type(payload).__name__}, but its outputs carry {routed}; "
+                f"add the type to the agent's declared outputs and to a stream it emits to"
+            )
+            raise TopologyError(msg)
+        return output_for(stream, self._event(payload, event_id, cause, at_us=at_us))
+
+    def _event(
+        self, payload: Payload, event_id: UUID, cause: Event[Payload], *, at_us: int | None = None
+    ) -> Event[Payload]:
+        # An incident is the story everything about it belongs to; before there is one, the first signal is.
+        story = getattr(payload, "incident", None) or cause.correlation_id or cause.id
+        return Event(
+            id=event_id,
+            timestamp=cause.timestamp if at_us is None else from_us(at_us),
+            source=self._stage.id,
+            payload=payload,
+            correlation_id=story,
+            causation_id=cause.id,
+        )

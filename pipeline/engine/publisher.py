@@ -1,0 +1,40 @@
+"""How sources put events on a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from pipeline.engine.mesh import Mesh
+from pipeline.engine.record import output_for
+from topology.errors import TopologyError
+from topology.event import Event, Payload
+from topology.graph import Stream
+
+Publish = Callable[[Sequence[Event[Payload]]], Awaitable[int]]
+"""Durable when it returns; answers how many were new; raises ``RetryableError`` when the mesh cannot take them now."""
+
+
+class Publisher:
+    """A ``Publish`` for one stream of a mesh.
+
+    Attributes:
+        published: events that were new, since the start.
+        repeated: events that were dropped as repetitions.
+    """
+
+    def __init__(self, mesh: Mesh, stream: Stream) -> None:
+        self._mesh = mesh
+        self._stream = stream
+        self.published = 0
+        self.repeated = 0
+
+    async def __call__(self, events: Sequence[Event[Payload]]) -> int:
+        for event in events:
+            if not self._stream.accepts(type(event.payload)):
+                carried = ", ".join(sorted(payload.__name__ for payload in self._stream.carries))
+                msg = f"stream {self._stream.name!r} carries {carried}, not {type(event.payload).__name__}"
+                raise TopologyError(msg)
+        new = await self._mesh.publish([output_for(self._stream, event) for event in events])
+        self.published += new
+        self.repeated += len(events) - new
+        return new

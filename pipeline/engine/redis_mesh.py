@@ -1,0 +1,235 @@
+"""The mesh on Redis or Valkey, 7.0 or newer: one stream per partition, one Lua call per commit.
+
+With one owner per partition a consumer group's pending list buys nothing, so records are read from the committed
+offset with XREAD; the group's position is moved along inside the commit, for the lag that other tools show.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from importlib.resources import files
+from typing import Any, ParamSpec, TypeVar
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from pipeline.engine.keys import Keys
+from pipeline.engine.mesh import FencedError, Lag, Lease, LostWritesError, MeshUnavailableError
+from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored
+
+REMEMBERED_IDS = 10_000
+_LUA = files("pipeline.engine") / "lua"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _or_unavailable(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """Tell what may succeed later from what never will."""
+
+    @wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(*args, **kwargs)
+        except (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError, OSError) as error:
+            msg = f"Redis did not take the call: {error}"
+            raise MeshUnavailableError(msg) from error
+        except ResponseError as error:
+            if str(error).startswith(("LOADING", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "BUSY", "UNBLOCKED")):
+                raise MeshUnavailableError(str(error)) from error
+            raise
+
+    return call
+
+
+class RedisMesh:
+    """Implements :class:`pipeline.engine.mesh.Mesh`.
+
+    Args:
+        redis: a client that answers bytes (no ``decode_responses``) and does not time out blocking reads; see ``connect``.
+        namespace: begins every key, so that deployments and tests can share a server.
+    """
+
+    def __init__(self, redis: Redis, namespace: str = "aiops") -> None:
+        self._redis = redis
+        self.keys = Keys(namespace)
+        script = {path: redis.register_script((_LUA / f"{path}.lua").read_text()) for path in _SCRIPTS}
+        self._publish, self._claim, self._renew = script["publish"], script["claim"], script["renew"]
+        self._release, self._answer, self._commit = script["release"], script["answer"], script["commit"]
+
+    @classmethod
+    def connect(cls, url: str, namespace: str = "aiops") -> RedisMesh:
+        """A mesh on the server of a URL; connects when first used."""
+        return cls(Redis.from_url(url, protocol=2, socket_timeout=None, health_check_interval=0), namespace)
+
+    @_or_unavailable
+    async def publish(self, outputs: Sequence[Output]) -> int:
+        if not outputs:
+            return 0
+        index: dict[Place, int] = {}
+        keys: list[str] = []
+        args: list[Any] = [REMEMBERED_IDS]
+        for output in outputs:
+            place = output.stream, output.partition
+            if place not in index:
+                index[place] = len(index) + 1
+                keys += [self.keys.partition(place), self.keys.seen(place)]
+            event_id = output.id.bytes if output.id.version == 5 else b""
+            args += [index[place], event_id, output.key, output.event_type, output.value]
+        return int(await self._publish(keys=keys, args=args))
+
+    @_or_unavailable
+    async def read(self, places: Mapping[Place, Offset], *, count: int, wait_s: float) -> list[Record]:
+        names = {self.keys.partition(place).encode(): place for place in places}
+        positions = {name: str(offset) for name, offset in zip(names, places.values(), strict=True)}
+        block = max(1, int(wait_s * 1000)) if wait_s > 0 else None
+        found: Any = await self._redis.xread(positions, count=count, block=block)  # type: ignore[arg-type]
+        records: list[Record] = []
+        for name, entries in found or ():
+            stream, partition = names[name]
+            for offset, fields in entries:
+                # Not ours to drop: an entry without our fields becomes a dead letter when it is decoded.
+                key, kind = fields.get(b"k", b"").decode(), fields.get(b"t", b"").decode()
+                records.append(Record(stream, partition, Offset.parse(offset), key, kind, fields.get(b"e", b"")))
+        return records
+
+    @_or_unavailable
+    async def claim(self, stage: str, partition: int, owner: str, ttl_s: float) -> Lease | None:
+        keys = [self.keys.owned(stage, partition, what) for what in ("lease", "tokens")]
+        token = await self._claim(keys=keys, args=[owner, int(ttl_s * 1000)])
+        return Lease(stage, partition, token.decode()) if token else None
+
+    @_or_unavailable
+    async def renew(self, leases: Iterable[Lease], ttl_s: float) -> list[Lease]:
+        held = list(leases)
+        if not held:
+            return []
+        keys = [self.keys.owned(lease.stage, lease.partition, "lease") for lease in held]
+        lost = await self._renew(keys=keys, args=[int(ttl_s * 1000), *(lease.token for lease in held)])
+        return [held[index - 1] for index in lost]
+
+    @_or_unavailable
+    async def release(self, lease: Lease) -> None:
+        await self._release(keys=[self.keys.owned(lease.stage, lease.partition, "lease")], args=[lease.token])
+
+    @_or_unavailable
+    async def join(self, worker: str, ttl_s: float) -> list[str]:
+        now_ms = int(time.time() * 1000)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.zadd(self.keys.workers, {worker: now_ms + int(ttl_s * 1000)})
+        pipe.zremrangebyscore(self.keys.workers, "-inf", now_ms)
+        pipe.zrange(self.keys.workers, 0, -1)
+        return sorted(name.decode() for name in (await pipe.execute())[2])
+
+    @_or_unavailable
+    async def leave(self, worker: str) -> None:
+        await self._redis.zrem(self.keys.workers, worker)
+
+    @_or_unavailable
+    async def restore(self, lease: Lease, inputs: Sequence[Place]) -> Restored:
+        pipe = self._redis.pipeline(transaction=True)
+        for what in ("offsets", "state", "answers"):
+            pipe.hgetall(self.keys.owned(lease.stage, lease.partition, what))
+        for place in inputs:
+            pipe.xrevrange(self.keys.partition(place), count=1)
+        offsets, state, answers, *newest = await pipe.execute()
+        restored = Restored(
+            offsets={place: Offset.parse(offsets.get(_field(place).encode(), b"0-0")) for place in inputs},
+            state={row.decode(): value for row, value in state.items()},
+            answers={key.decode(): orjson.loads(value) for key, value in answers.items()},
+        )
+        for place, entries in zip(inputs, newest, strict=True):
+            last = Offset.parse(entries[0][0]) if entries else BEGINNING
+            if entries and last < restored.offsets[place]:
+                msg = (
+                    f"{lease.stage} has committed {restored.offsets[place]} of {place[0]}/{place[1]}, but the server's last "
+                    f"event is {last}: it lost writes (a failover, or a restart without its data). Restore the server's data, "
+                    f"or set the stage back on purpose"
+                )
+                raise LostWritesError(msg)
+        return restored
+
+    @_or_unavailable
+    async def commit(self, commits: Sequence[tuple[Lease, Commit]]) -> list[FencedError | None]:
+        results = await self._evaluate(commits)
+        forgotten = [n for n, result in enumerate(results) if isinstance(result, NoScriptError)]
+        if forgotten:  # the server restarted; what it did not run had no effect
+            await self._redis.script_load(self._commit.script)
+            again = await self._evaluate([commits[n] for n in forgotten])
+            for n, result in zip(forgotten, again, strict=True):
+                results[n] = result
+        return [_outcome(lease, result) for (lease, _), result in zip(commits, results, strict=True)]
+
+    @_or_unavailable
+    async def record_answer(self, lease: Lease, key: str, answer: bytes) -> None:
+        keys = [self.keys.owned(lease.stage, lease.partition, what) for what in ("lease", "answers")]
+        try:
+            await self._answer(keys=keys, args=[lease.token, key, answer])
+        except ResponseError as error:
+            raise _outcome(lease, error) or error from error
+
+    @_or_unavailable
+    async def lags(self, consumers: Sequence[tuple[str, int, Place]]) -> list[Lag]:
+        pipe = self._redis.pipeline(transaction=False)
+        for stage, partition, place in consumers:
+            pipe.hget(self.keys.owned(stage, partition, "offsets"), f"{_field(place)}#")
+            pipe.xinfo_stream(self.keys.partition(place))
+        answers = await pipe.execute(raise_on_error=False)
+        lags = []
+        for number, (stage, _, place) in enumerate(consumers):
+            read, info = answers[2 * number], answers[2 * number + 1]
+            added = 0 if isinstance(info, RedisError) else info["entries-added"]
+            lags.append(Lag(stage, place[0], place[1], max(0, added - int(read or 0))))
+        return lags
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _evaluate(self, commits: Sequence[tuple[Lease, Commit]]) -> list[Any]:
+        pipe = self._redis.pipeline(transaction=False)
+        for lease, commit in commits:
+            keys, args = self._commit_call(lease, commit)
+            pipe.evalsha(self._commit.sha, len(keys), *keys, *args)
+        return await pipe.execute(raise_on_error=False)
+
+    def _commit_call(self, lease: Lease, commit: Commit) -> tuple[list[str], list[Any]]:
+        keys = [self.keys.owned(lease.stage, lease.partition, w) for w in ("lease", "state", "offsets", "answers")]
+        args: list[Any] = [lease.token, lease.stage, len(commit.offsets)]
+        for place, offset in commit.offsets.items():
+            keys.append(self.keys.partition(place))
+            args += [_field(place), str(offset), commit.records.get(place, 0)]
+        args.append(len(commit.state))
+        for row, value in commit.state.items():
+            args += [row, "0", ""] if value is None else [row, "1", value]
+        args += [len(commit.answered), *commit.answered]
+        index: dict[Place, int] = {}
+        for output in commit.outputs:
+            place = output.stream, output.partition
+            if place not in index:
+                keys.append(self.keys.partition(place))
+                index[place] = len(keys)
+            args += [index[place], output.key, output.event_type, output.value]
+        return keys, args
+
+
+def _field(place: Place) -> str:
+    return f"{place[0]}/{place[1]}"
+
+
+_SCRIPTS = ("publish", "claim", "renew", "release", "answer", "commit")
+
+
+def _outcome(lease: Lease, result: Any) -> FencedError | None:
+    if isinstance(result, ResponseError) and "FENCED" in str(result):
+        msg = (
+            f"token {lease.token!r} of {lease.stage}/{lease.partition} has expired or was passed on; drop the partition"
+        )
+        return FencedError(msg)
+    if isinstance(result, Exception):
+        raise result
+    return None
