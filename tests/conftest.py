@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Fixtures of real servers; none starts before a test asks for it.
+pytest_plugins = ["tests.fixtures.servers"]
 
 # A deadline per example fails on a busy machine and says nothing about the code. CI repeats the same examples, so that a
 # red run is about the change; a person's runs look at new ones each time. `print_blob` makes a failure repeatable.
@@ -27,13 +27,11 @@ def _a_world_of_its_own() -> Iterator[None]:
     Somebody with REDIS_URL or DATABASE_URL set for production must be able to run the tests without a thought, and what
     they keep in their state directory must be there afterwards.
     """
-    # Not pytest's tmp_path: it is closed to others (as root, Postgres runs as another user) and long (a socket's path has
-    # 104 characters at most).
-    folder = Path(tempfile.mkdtemp(prefix="aiops-"))
-    folder.chmod(0o711)
-    with pytest.MonkeyPatch.context() as environment:
+    # Here, since pytest must be the first to import its plugins, to rewrite their assertions.
+    from tests.fixtures.servers import folder_for_servers
+
+    with folder_for_servers() as folder, pytest.MonkeyPatch.context() as environment:
         for name in [name for name in os.environ if name.startswith(_OURS)]:
             environment.delenv(name)
         environment.setenv("AIOPS_STATE_DIR", str(folder))
         yield
-    shutil.rmtree(folder, ignore_errors=True)
