@@ -31,6 +31,11 @@ def _below(name: str, places: tuple[str, ...]) -> bool:
     return any(name == place or name.startswith(f"{place}.") for place in places)
 
 
+def _none(found: list[str], advice: str) -> None:
+    """Fail with all that was found: pytest's own comparison shows the first only."""
+    assert not found, "\n  ".join([advice, *found])
+
+
 def _ours() -> tuple[Module, ...]:
     return modules(*PACKAGES)
 
@@ -40,22 +45,23 @@ def _with_tests() -> tuple[Module, ...]:
 
 
 def test_no_module_is_longer_than_can_be_read_in_one_sitting() -> None:
-    too_long = {str(module): count for module in _with_tests() if (count := module.text.count("\n")) > LINES_MAX}
+    counted = [(module, module.text.count("\n")) for module in _with_tests()]
+    too_long = [f"{module} has {count} lines" for module, count in counted if count > LINES_MAX]
 
-    assert too_long == {}, f"over {LINES_MAX} lines: split where the docstring needs an 'and'"
+    _none(too_long, f"over {LINES_MAX} lines: split where the docstring needs an 'and'")
 
 
 def test_every_module_is_named_for_its_subject() -> None:
     nameless = [str(module) for module in _with_tests() if EMPTY_NAMES & set(module.name.split("."))]
     suffixed = [str(module) for module in _ours() if re.search(r"_(manager|utils?|helpers?)$", module.name)]
 
-    assert nameless + suffixed == [], "say what it does, not that it is something"
+    _none(nameless + suffixed, "say what it does, not that it is something")
 
 
 def test_every_module_says_what_lives_in_it() -> None:
     silent = [str(module) for module in _with_tests() if ast.get_docstring(module.tree) is None]
 
-    assert silent == []
+    _none(silent, "say what lives here, in a module docstring")
 
 
 def test_every_module_postpones_the_evaluation_of_annotations() -> None:
@@ -65,18 +71,18 @@ def test_every_module_postpones_the_evaluation_of_annotations() -> None:
         if len(module.tree.body) > 1 and "__future__.annotations" not in imported_names(module)
     ]
 
-    assert eager == []
+    _none(eager, "begin with `from __future__ import annotations`")
 
 
 def test_every_folder_of_modules_is_a_package() -> None:
     folders = {module.path.parent for module in _ours()}
     bare = [str(folder.relative_to(ROOT)) for folder in sorted(folders) if not (folder / "__init__.py").exists()]
 
-    assert bare == [], "without __init__.py, import-linter and the type checker pass it by"
+    _none(bare, "without __init__.py, import-linter and the type checker pass it by")
 
 
 def test_test_folders_are_no_packages() -> None:
-    assert [str(module) for module in modules("tests") if module.is_package] == []
+    _none([str(module) for module in modules("tests") if module.is_package], "delete these; pytest needs none")
 
 
 def _mentions(module: Module) -> set[str]:
@@ -105,7 +111,7 @@ def test_no_module_is_orphaned() -> None:
         if not module.is_package and not module.name.endswith("__main__") and module.name not in mentioned
     ]
 
-    assert orphans == [], "nothing uses these: delete them, or wire them up"
+    _none(orphans, "nothing uses these: delete them, or wire them up")
 
 
 @pytest.mark.parametrize("module", modules(*PURE_PACKAGES), ids=str)
@@ -126,7 +132,7 @@ def test_the_environment_is_read_in_few_places() -> None:
         if not _below(module.name, READS_THE_ENVIRONMENT) and re.search(r"\bos\.(environ|getenv)\b", module.text)
     ]
 
-    assert readers == [], "take the value as an argument; pipeline/settings.py reads it"
+    _none(readers, "take the value as an argument; pipeline/settings.py reads it")
 
 
 def test_processes_are_started_in_few_places() -> None:
@@ -137,7 +143,7 @@ def test_processes_are_started_in_few_places() -> None:
         and ("subprocess" in imported_names(module) or "create_subprocess" in module.text)
     ]
 
-    assert starters == []
+    _none(starters, f"only {', '.join(STARTS_PROCESSES)} start processes")
 
 
 def test_no_file_knows_the_machine_it_was_written_on() -> None:
@@ -147,4 +153,4 @@ def test_no_file_knows_the_machine_it_was_written_on() -> None:
             if ABSOLUTE_HOMES.search(line) or REGISTRY_HOSTS.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
 
-    assert found == []
+    _none(found, "a path or a host of one machine")
