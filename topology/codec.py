@@ -16,6 +16,9 @@ _FIELDS = frozenset(
     {"id", "timestamp", "event_type", "source", "payload", "correlation_id", "causation_id", "metadata"}
 )
 
+NESTING_MAX = 64
+"""Levels of lists and objects in a payload or in metadata; what nests deeper could be read, but never written again."""
+
 
 def encode(event: Event[Payload]) -> bytes:
     """One line of JSON, fields in the requirement's order; equal events give equal bytes."""
@@ -53,11 +56,22 @@ def decode(raw: bytes | str) -> Event[Payload]:
     except orjson.JSONDecodeError as error:
         msg = f"found no JSON ({error}), expected one event as a JSON object"
         raise InvalidEventError(msg) from error
+    # So few brackets cannot nest too deeply; counting them is much faster than looking.
+    if isinstance(raw, bytes) and raw.count(b"{") + raw.count(b"[") <= NESTING_MAX:
+        return _event(data)
     return from_json(data)
 
 
 def from_json(data: object) -> Event[Payload]:
     """The event of an already parsed JSON object; raises as :func:`decode` does."""
+    for name in ("payload", "metadata"):
+        if isinstance(data, dict) and _nests_too_deeply(data.get(name)):
+            msg = f"found lists or objects nested more than {NESTING_MAX} levels deep, expected fewer"
+            raise InvalidEventError(msg, field=name)
+    return _event(data)
+
+
+def _event(data: object) -> Event[Payload]:
     if not isinstance(data, dict):
         msg = f"found a JSON {type(data).__name__}, expected an object"
         raise InvalidEventError(msg)
@@ -110,4 +124,22 @@ def _moment(data: dict[str, Any], name: str) -> datetime:
     if moment.tzinfo is None:
         msg = f"found {text!r} without a time zone, expected one (for example a trailing Z)"
         raise InvalidEventError(msg, field=name)
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        msg = f"found {text!r}, expected a moment whose year is 1 to 9999 in UTC"
+        raise InvalidEventError(msg, field=name) from error
+
+
+def _nests_too_deeply(value: object) -> bool:
+    level: list[Any] = [value]
+    for _ in range(NESTING_MAX):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
