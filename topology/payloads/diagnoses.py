@@ -31,6 +31,8 @@ class Candidate(Payload):
     cost: float = Field(default=0.1, ge=0.0, le=1.0)
     risk: float = Field(default=0.1, ge=0.0, le=1.0)
     reversible: bool = True
+    proven: bool = False
+    """It has helped with this very problem before."""
 
 
 class SimilarProblem(Payload):

@@ -11,6 +11,9 @@ from topology.event import Payload
 from topology.payloads.findings import Severity
 from topology.registry import event_type
 
+TRAILING_KINDS = ("log.", "metric.", "alert.", "pattern.", "forecast.")
+"""Families of symptoms that go on for a while after their cause is gone."""
+
 
 class Symptom(Payload):
     """One symptom of an incident; ``cleared_at`` is None while it lasts."""
@@ -57,6 +60,21 @@ class _Incident(Payload):
     def open_symptoms(self) -> tuple[Symptom, ...]:
         """Those that have not cleared."""
         return tuple(s for s in self.symptoms if s.cleared_at is None)
+
+    @property
+    def telling_symptoms(self) -> tuple[Symptom, ...]:
+        """The symptoms, open or cleared, that say whether the incident lasts.
+
+        Those of severity ``info`` are context.  Those seen through a window or somebody else's eyes outlast their
+        cause; they count only when the incident never had any other.
+        """
+        counted = tuple(s for s in self.symptoms if s.severity != "info")
+        return tuple(s for s in counted if not s.kind.startswith(TRAILING_KINDS)) or counted
+
+    @property
+    def pressing_symptoms(self) -> tuple[Symptom, ...]:
+        """The telling symptoms that have not cleared; the incident lasts while there are any."""
+        return tuple(s for s in self.telling_symptoms if s.cleared_at is None)
 
 
 @event_type("incident.opened")

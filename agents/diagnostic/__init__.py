@@ -1,0 +1,1 @@
+"""From incidents to causes, and to what could help."""

@@ -1,0 +1,1 @@
+"""From causes to repairs: choose, guard, carry out, see whether it helped."""

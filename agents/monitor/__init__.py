@@ -1,0 +1,1 @@
+"""From signals to incidents: make alike, notice, put together."""
