@@ -75,17 +75,18 @@ class Agent(Generic[In, Out]):
 
     def __init__(self, config: AgentConfig | None = None) -> None:
         self.config: Any = config if config is not None else self.Config()
-        self._tables: dict[str, BoundState] = {
-            declaration.name: declaration.bind() for declaration in self.state_declarations().values()
-        }
+        declared = self.state_declarations().values()
+        self._tables: dict[str, BoundState] = {declaration.name: declaration.bind() for declaration in declared}
 
     @classmethod
     def state_declarations(cls) -> Mapping[str, StateDeclaration]:
         """The tables the class declares, by attribute name."""
-        found: dict[str, StateDeclaration] = {}
-        for owner in reversed(cls.__mro__):
-            found.update({k: v for k, v in vars(owner).items() if isinstance(v, StateDeclaration)})
-        return found
+        return {
+            name: value
+            for owner in reversed(cls.__mro__)
+            for name, value in vars(owner).items()
+            if isinstance(value, StateDeclaration)
+        }
 
     @property
     def tables(self) -> Mapping[str, BoundState]:

@@ -102,15 +102,17 @@ class Driver:
         if not records and not task.waiting:
             return False
         task.offer(records)
-        try:
-            asked = task.step()
-        except MustRestoreError:
-            await self._restore(stage, partition, lease, memory)
-            return True
-        while asked:
-            for question in asked:
+        while True:
+            try:
+                task.step()
+            except MustRestoreError:
+                task = (await self._restore(stage, partition, lease, memory))[2]
+                task.offer(await self.mesh.read(task.positions, count=count, wait_s=0))
+            questions = task.take_questions()
+            if not questions and not task.ready:
+                break
+            for question in questions:
                 task.answer(question, await self._answer(stage, lease, question))
-            asked = task.step()
         for fenced in await self.mesh.commit([(lease, task.take_commit())]):
             if fenced is not None:
                 raise fenced

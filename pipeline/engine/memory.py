@@ -8,6 +8,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import orjson
+
 from pipeline.engine.mesh import FencedError, Lag, Lease
 from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored
 
@@ -105,7 +107,7 @@ class MemoryMesh:
         return Restored(
             offsets={place: owned.offsets.get(place, BEGINNING) for place in inputs},
             state=dict(owned.state),
-            answers=dict(owned.answers),
+            answers={key: orjson.loads(answer) for key, answer in owned.answers.items()},
         )
 
     async def commit(self, commits: Sequence[tuple[Lease, Commit]]) -> list[FencedError | None]:
@@ -114,7 +116,7 @@ class MemoryMesh:
     async def record_answer(self, lease: Lease, key: str, answer: bytes) -> None:
         if not self._holds(lease):
             raise _fenced(lease)
-        self._owned[lease.stage, lease.partition].answers[key] = answer
+        self._owned[lease.stage, lease.partition].answers.setdefault(key, answer)
 
     async def lags(self, consumers: Sequence[tuple[str, int, Place]]) -> list[Lag]:
         return [

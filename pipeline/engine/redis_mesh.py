@@ -7,7 +7,7 @@ offset with XREAD; the group's position is moved along inside the commit, for th
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import wraps
 from importlib.resources import files
 from typing import Any, ParamSpec, TypeVar
@@ -29,7 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _or_unavailable(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+def _or_unavailable(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """Tell what may succeed later from what never will."""
 
     @wraps(method)

@@ -59,11 +59,13 @@ class Memory:
     Attributes:
         answers: answers of the world by key, for events that are not done.
         asked: keys of questions that are on their way, with the record that waits.
+        to_ask: questions nobody has put to the world yet.
         verdicts: events found to be poisoned.
     """
 
     answers: dict[str, Any] = field(default_factory=dict)
     asked: dict[str, tuple[Place, Offset]] = field(default_factory=dict)
+    to_ask: list[OpenQuestion] = field(default_factory=list)
     verdicts: dict[tuple[Place, Offset], Verdict] = field(default_factory=dict)
 
 
@@ -104,6 +106,11 @@ class PartitionTask:
         """How many records have been taken in and are not done."""
         return len(self._queue) + sum(len(blocked) for blocked in self._blocked.values())
 
+    @property
+    def ready(self) -> bool:
+        """Whether a step would find something to process."""
+        return bool(self._queue) or any(not self._waits_for_answer(records[0]) for records in self._blocked.values())
+
     def offer(self, records: Iterable[Record]) -> None:
         """Take in records of this task's inputs, in order; those it had before are passed over."""
         taken = []
@@ -118,25 +125,26 @@ class PartitionTask:
             taken.sort(key=lambda record: (record.offset, record.stream))
         self._queue.extend(taken)
 
-    def step(self) -> list[OpenQuestion]:
-        """Process what can be processed now.
-
-        Returns:
-            questions to ask the world, each once; hand the answers in with :meth:`answer`.
+    def step(self) -> None:
+        """Process what can be processed now; then ask what :meth:`take_questions` gives.
 
         Raises:
             MustRestoreError: restore a new task with the same ``Memory``; nothing is lost.
+            HaltedError: the stage's policy is not to go on.
         """
-        asked: list[OpenQuestion] = []
         for key in [key for key, records in self._blocked.items() if not self._waits_for_answer(records[0])]:
-            self._run_chain(key, asked)
+            self._run_chain(key)
         while self._queue:
             record = self._queue.popleft()
             if record.key in self._blocked:
                 self._blocked[record.key].append(record)
             else:
-                self._run(record, asked)
-        return asked
+                self._run(record)
+
+    def take_questions(self) -> list[OpenQuestion]:
+        """Questions for the world, each once; hand the answers in with :meth:`answer`."""
+        questions, self._memory.to_ask = self._memory.to_ask, []
+        return questions
 
     def answer(self, question: OpenQuestion, answer: Any) -> None:
         """Hand in the (recorded) answer to a question, as JSON data, or the ``AnswerFailedError`` it came to."""
@@ -169,16 +177,16 @@ class PartitionTask:
         self._set_row(commit, _WATERMARK, b"%d" % self.watermark_us)
         return commit
 
-    def _run_chain(self, key: str, asked: list[OpenQuestion]) -> None:
+    def _run_chain(self, key: str) -> None:
         records = self._blocked.pop(key)
         while records:
             record = records.popleft()
-            self._run(record, asked)
+            self._run(record)
             if key in self._blocked:
                 self._blocked[key].extend(records)
                 return
 
-    def _run(self, record: Record, asked: list[OpenQuestion]) -> None:
+    def _run(self, record: Record) -> None:
         place = record.stream, record.partition
         if self._waits_for_answer(record):
             self._blocked[record.key] = deque([record])
@@ -190,14 +198,14 @@ class PartitionTask:
             )
         if verdict is not None:
             self._give_up(record, verdict)
-        elif self._concerns(record) and not self._process(record, asked):
+        elif self._concerns(record) and not self._process(record):
             return
         self._progress[place].finish(record.offset)
 
     def _concerns(self, record: Record) -> bool:
         return record.event_type in self._wanted or record.event_type == _TICK
 
-    def _process(self, record: Record, asked: list[OpenQuestion]) -> bool:
+    def _process(self, record: Record) -> bool:
         if self._asks:
             self._collect_tables()  # so that what this attempt touches can be told apart
         try:
@@ -205,7 +213,7 @@ class PartitionTask:
             wanted = record.event_type in self._wanted
             result = attempt(self.agent, event, self._memory.answers) if wanted else ([], [])
             if isinstance(result, OpenQuestion):
-                self._wait_for(result, record, asked)
+                self._wait_for(result, record)
                 return False
             concluded, used = result
             self._commit.outputs += self._outputs.caused_by(event, concluded)
@@ -224,11 +232,11 @@ class PartitionTask:
             self._commit.answered.append(key)
         return True
 
-    def _wait_for(self, question: OpenQuestion, record: Record, asked: list[OpenQuestion]) -> None:
+    def _wait_for(self, question: OpenQuestion, record: Record) -> None:
         self._blocked[record.key] = deque([record])
         if question.key not in self._memory.asked:
             self._memory.asked[question.key] = (record.stream, record.partition), record.offset
-            asked.append(question)
+            self._memory.to_ask.append(question)
         if any(table.changes() for table in self.agent.tables.values()):
             # It wrote before it asked: correct, but the tables must be read back.  Asking first is cheaper.
             msg = f"{self.stage.id}/{self.partition} wrote to a table before asking {question.key}"

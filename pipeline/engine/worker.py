@@ -172,10 +172,7 @@ class Worker:
 
     async def _step_one(self, owned: Owned) -> bool:
         try:
-            for question in owned.task.step():
-                asking = asyncio.create_task(self._ask(owned, question))
-                owned.asking.add(asking)
-                asking.add_done_callback(owned.asking.discard)
+            owned.task.step()
         except MustRestoreError as reason:
             log.warning("%s; the partition is restored from its last commit", reason)
             self.counts.restored += 1
@@ -187,6 +184,11 @@ class Worker:
             self._halted[owned.stage.id, owned.task.partition] = str(reason)
             await self._release(owned)
             return False
+        finally:
+            for question in owned.task.take_questions():
+                asking = asyncio.create_task(self._ask(owned, question))
+                owned.asking.add(asking)
+                asking.add_done_callback(owned.asking.discard)
         return True
 
     async def _commit(self, due: Sequence[Owned]) -> None:

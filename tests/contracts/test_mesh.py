@@ -1,0 +1,144 @@
+"""What every mesh promises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pipeline.engine.mesh import FencedError, Lease, Mesh
+from pipeline.engine.record import BEGINNING, Commit, Output, partition_of
+from tests.contracts.meshes import MESHES, opened
+from tests.polling import eventually
+from topology.ids import derived_id
+
+SIGNALS = ("signals", 0)
+FINDINGS = ("findings", 1)
+
+
+@pytest.fixture(params=MESHES)
+async def mesh(request: pytest.FixtureRequest) -> AsyncIterator[Mesh]:
+    async with opened(request.param, request) as mesh:
+        yield mesh
+
+
+def output(number: int, place: tuple[str, int] = SIGNALS) -> Output:
+    return Output(*place, "key", "metric.sampled", derived_id(number), b'{"number": %d}' % number)
+
+
+async def owner(mesh: Mesh, name: str = "one", ttl_s: float = 30.0) -> Lease:
+    lease = await mesh.claim("count", 0, name, ttl_s)
+    assert lease is not None
+    return lease
+
+
+async def test_what_is_published_is_read_in_order_after_an_offset(mesh: Mesh) -> None:
+    assert await mesh.publish([output(n) for n in range(5)]) == 5
+
+    first = await mesh.read({SIGNALS: BEGINNING}, count=2, wait_s=0)
+    rest = await mesh.read({SIGNALS: first[-1].offset}, count=10, wait_s=0)
+
+    assert [r.value for r in first + rest] == [b'{"number": %d}' % n for n in range(5)]
+    assert [r.key for r in rest] == ["key"] * 3
+    assert await mesh.read({SIGNALS: rest[-1].offset}, count=10, wait_s=0) == []
+
+
+async def test_a_repeated_event_is_published_once(mesh: Mesh) -> None:
+    assert await mesh.publish([output(1), output(2)]) == 2
+    assert await mesh.publish([output(2), output(3), output(3)]) == 1
+    assert len(await mesh.read({SIGNALS: BEGINNING}, count=10, wait_s=0)) == 3
+
+
+async def test_a_read_wakes_up_when_something_is_published(mesh: Mesh) -> None:
+    import asyncio
+
+    reading = asyncio.create_task(mesh.read({SIGNALS: BEGINNING}, count=10, wait_s=30))
+    await asyncio.sleep(0)
+    await mesh.publish([output(1)])
+
+    assert len(await asyncio.wait_for(reading, 5)) == 1
+
+
+async def test_a_commit_is_restored_with_state_offset_and_outputs(mesh: Mesh) -> None:
+    lease = await owner(mesh)
+    await mesh.publish([output(n) for n in range(3)])
+    records = await mesh.read({SIGNALS: BEGINNING}, count=10, wait_s=0)
+    commit = Commit("count", 0, {SIGNALS: records[1].offset}, {SIGNALS: 2}, {"a/x": b"1", "a/y": b"2"})
+    commit.outputs = [output(10, FINDINGS), output(11, FINDINGS)]
+
+    assert await mesh.commit([(lease, commit)]) == [None]
+    assert await mesh.commit([(lease, Commit("count", 0, {}, state={"a/x": None, "a/z": b"\x00\xff"}))]) == [None]
+
+    restored = await mesh.restore(lease, [SIGNALS])
+    assert restored.offsets == {SIGNALS: records[1].offset}
+    assert restored.state == {"a/y": b"2", "a/z": b"\x00\xff"}
+    assert len(await mesh.read({FINDINGS: BEGINNING}, count=10, wait_s=0)) == 2
+    assert [lag.waiting for lag in await mesh.lags([("count", 0, SIGNALS)])] == [1]
+
+
+async def test_a_commit_of_an_owner_that_was_replaced_changes_nothing(mesh: Mesh) -> None:
+    stale = await owner(mesh)
+    await mesh.release(stale)
+    current = await owner(mesh, "two")
+    commit = Commit("count", 0, {}, state={"a/x": b"1"})
+    commit.outputs = [output(10, FINDINGS)]
+
+    outcomes = await mesh.commit([(stale, commit)])
+
+    assert isinstance(outcomes[0], FencedError)
+    assert (await mesh.restore(current, [SIGNALS])).state == {}
+    assert await mesh.read({FINDINGS: BEGINNING}, count=10, wait_s=0) == []
+    with pytest.raises(FencedError):
+        await mesh.record_answer(stale, "k", b"1")
+
+
+async def test_an_owner_whose_lease_ran_out_is_fenced_even_when_nobody_took_over(mesh: Mesh) -> None:
+    lease = await owner(mesh, ttl_s=0.05)
+
+    async def lost() -> bool:
+        return await mesh.renew([lease], 0.05) == [lease]
+
+    await eventually(lambda: lost_without_renewing(mesh, lease), saying="the lease runs out")
+    assert await lost()
+    assert isinstance((await mesh.commit([(lease, Commit("count", 0, {}, state={"a/x": b"1"}))]))[0], FencedError)
+
+
+async def lost_without_renewing(mesh: Mesh, lease: Lease) -> bool:
+    return await mesh.claim(lease.stage, lease.partition, "another", 30.0) is not None
+
+
+async def test_a_lease_has_one_owner_and_every_owner_a_new_token(mesh: Mesh) -> None:
+    first = await owner(mesh)
+    assert await mesh.claim("count", 0, "two", 30.0) is None
+    again = await owner(mesh)
+    assert again.token != first.token
+    assert await mesh.renew([first, again], 30.0) == [first]
+
+
+async def test_the_first_answer_stays_until_its_event_is_done(mesh: Mesh) -> None:
+    lease = await owner(mesh)
+    await mesh.record_answer(lease, "k", b'{"answer": 1}')
+    await mesh.record_answer(lease, "other", b"2")
+
+    assert (await mesh.restore(lease, [SIGNALS])).answers == {"k": {"answer": 1}, "other": 2}
+
+    await mesh.commit([(lease, Commit("count", 0, {}, answered=["k"]))])
+    assert (await mesh.restore(lease, [SIGNALS])).answers == {"other": 2}
+
+
+async def test_workers_that_joined_are_listed_until_they_leave(mesh: Mesh) -> None:
+    assert await mesh.join("b", 30.0) == ["b"]
+    assert await mesh.join("a", 30.0) == ["a", "b"]
+    await mesh.leave("b")
+    assert await mesh.join("a", 30.0) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("key", "partition"), [("21", 0xC8F5A5A1 & 0x7FFFFFFF), ("foobar", 0x7FFFFFFF & -790332482), ("", 0)]
+)
+def test_keys_fall_into_the_partitions_kafka_would_choose(key: str, partition: int) -> None:
+    # Kafka's own test vectors (UtilsTest.testMurmur2): "21" -> -973932308, "foobar" -> -790332482.
+    expected = {"21": -973932308 & 0x7FFFFFFF, "foobar": -790332482 & 0x7FFFFFFF}.get(key)
+    if expected is not None:
+        assert partition_of(key, 1000) == expected % 1000
+    assert 0 <= partition_of(key, 7) < 7
