@@ -50,17 +50,18 @@ def check_draft(
 ) -> tuple[Defect, ...]:
     """As :func:`check`, for names that were looked up already."""
     spec, places = draft.spec, draft.places
-    return in_order(
-        [
-            *draft.defects,
-            *_stage_ids(spec, places),
-            *_solution_ids(spec, places),
-            *_services(spec, places),
-            *_secrets(spec, places),
-            *edge_defects(draft),
-            *flow_defects(draft, written_outside=written_outside, read_outside=read_outside),
-        ]
-    )
+    defects = [
+        *draft.defects,
+        *_stage_ids(spec, places),
+        *_solution_ids(spec, places),
+        *_services(spec, places),
+        *_secrets(spec, places),
+        *edge_defects(draft),
+    ]
+    # Behind a broken edge everything looks unwritten and unreachable; that would only hide the one thing to mend.
+    if not any(defect.severity == "error" for defect in defects):
+        defects.extend(flow_defects(draft, written_outside=written_outside, read_outside=read_outside))
+    return in_order(defects)
 
 
 def _stage_ids(spec: TopologySpec, places: Places) -> Iterator[Defect]:
