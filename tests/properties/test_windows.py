@@ -41,7 +41,9 @@ class Entry:
     amount: int
 
 
-entries = st.lists(st.builds(Entry, st.sampled_from("ab"), instants, st.integers(-9, 9)), max_size=40)
+# Close enough together that windows of several panes hold several entries.
+close_instants = st.integers(min_value=-40, max_value=40)
+entries = st.lists(st.builds(Entry, st.sampled_from("ab"), close_instants, st.integers(-9, 9)), max_size=40)
 
 Oracle = Callable[[list[Entry], int], Any]
 ORACLES: list[tuple[Aggregate[Any, Any, Any], Oracle]] = [
@@ -153,6 +155,24 @@ def test_sliding_values_are_what_brute_force_finds(
         assert value == oracle(seen, window.size_us)
 
 
+@given(closing, aggregates, entries, st.integers(0, 20))
+def test_an_added_value_is_that_of_the_first_open_window(
+    window: Window, aggregate: tuple[Aggregate[Any, Any, Any], Oracle], given_entries: list[Entry], lateness: int
+) -> None:
+    kind, oracle = aggregate
+    bound, watermark = table(window, kind), Watermark(us(lateness))
+    for n, entry in enumerate(given_entries):
+        mark = watermark.at_us
+        value = bound.add(entry.key, entry.at_us, entry.amount)
+        still_open = [span for span in window.spans_of(entry.at_us) if mark is None or span.end_us > mark]
+        seen = [
+            e for e in given_entries[: n + 1] if e.key == entry.key and still_open and still_open[0].covers(e.at_us)
+        ]
+        assert value == bound.value(entry.key, entry.at_us)
+        assert value == oracle(seen, window.size_us)
+        bound.advance(watermark.observe(entry.at_us))
+
+
 @given(st.integers(1, 60), entries)
 def test_a_resolution_of_one_microsecond_is_exact(size: int, given_entries: list[Entry]) -> None:
     bound = table(Sliding(us(size), us(1)), Count())
@@ -207,7 +227,7 @@ def test_count_is_neither_lost_nor_doubled(window: Window, given_entries: list[E
 def test_order_of_arrival_within_the_lateness_does_not_change_closed_windows(
     window: Window, aggregate: tuple[Aggregate[Any, Any, Any], Oracle], data: st.DataObject
 ) -> None:
-    moments = data.draw(st.lists(instants, unique=True, max_size=30))
+    moments = data.draw(st.lists(close_instants, unique=True, max_size=30))
     given_entries = [Entry("ab"[at % 2], at, at % 7) for at in moments]
     in_order = sorted(given_entries, key=lambda entry: entry.at_us)
     disorder = max((max(moments[: n + 1]) - at for n, at in enumerate(moments)), default=0)

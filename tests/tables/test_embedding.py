@@ -46,6 +46,10 @@ def test_numbers_do_not_tell_texts_apart() -> None:
     assert embed("worker 12 died") == embed("worker 99 died")
 
 
+def test_that_there_is_a_number_is_seen_a_little() -> None:
+    assert 0.95 < similarity(embed("7 took"), embed("took")) < 0.999
+
+
 def test_vectors_of_different_providers_are_not_compared() -> None:
     with pytest.raises(ValueError, match="compare only vectors of one provider"):
         similarity(embed("a"), [1.0])

@@ -63,6 +63,10 @@ def test_differences_that_do_not_matter_are_no_surprise() -> None:
     assert learned([41.2] * 100, scale_min=1.0).score(41.3) < 2
 
 
+def test_a_tail_that_lies_apart_is_taken_to_be_wide() -> None:
+    assert learned([*[float(n % 7) for n in range(93)], *[16.0] * 7]).score(26.0) < 1.8
+
+
 def test_nothing_is_scored_before_enough_is_known() -> None:
     surprise = Surprise(warm_up=30)
     assert {surprise.update(value) for value in [*noise(29), 1e9]} == {0.0}

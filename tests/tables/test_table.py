@@ -275,6 +275,37 @@ def test_a_key_that_comes_back_after_eviction_starts_anew() -> None:
     assert [(window.key, window.start_us) for window in bound.advance(100 * S)] == [("a", 0), ("a", 10 * S)]
 
 
+def test_a_late_entry_shows_at_once_in_the_hopping_window_that_is_still_open() -> None:
+    bound = paned(Hopping(seconds(30), seconds(10)))
+    bound.advance(10 * S)
+    assert bound.add("web", 15 * S) == 1
+    assert bound.add("web", 5 * S) == 2
+    assert bound["web", 15 * S] == 2
+
+
+def test_a_sliding_value_forgets_what_was_evicted() -> None:
+    bound = paned(Sliding(seconds(60)), keys_max=1)
+    bound.add("a", 0)
+    bound.add("a", 5 * S)
+    bound.add("b", 5 * S)
+    assert bound.add("a", 5 * S) == 1
+
+
+def test_the_latest_entry_of_a_key_decides_whether_it_goes() -> None:
+    bound = paned(Sliding(seconds(60)), keys_max=2)
+    for key, at in (("a", 0), ("b", 10), ("a", 20), ("c", 21)):
+        bound.add(key, at * S)
+    assert bound.keys() == ["a", "c"]
+
+
+def test_an_older_entry_does_not_make_a_key_older() -> None:
+    bound = Table("t", value=Count, retain=seconds(60)).bind()
+    bound.add("a", 50 * S)
+    bound.add("a", 10 * S)
+    bound.advance(109 * S)
+    assert bound.keys() == ["a"]
+
+
 def test_without_a_window_entries_are_taken_together_from_the_first_on() -> None:
     bound = Table("t", value=Mean).bind()
     assert bound.add("web", 0, 1.0) == 1
