@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -15,10 +16,12 @@ from topology.errors import ConfigurationError, PoisonedEventError, RetryableErr
 
 # asyncpg-stubs makes these generic in the record class; at run time they are not.
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+PoolConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 CONNECTIONS_MAX = 4
-COMMAND_TIMEOUT_S = 10.0
+HELD_WITHIN_S = 15.0
+"""How long a connection may be held before it is torn down."""
 CONNECT_TIMEOUT_S = 5.0
 
 # SQLSTATE classes and codes after which the same call may succeed: the server went away or is starting, ran out of something,
@@ -41,18 +44,36 @@ async def open_pool(database_url: str, *, connections_max: int = CONNECTIONS_MAX
         min_size=0,
         max_size=connections_max,
         init=_prepare,
-        command_timeout=COMMAND_TIMEOUT_S,
         timeout=CONNECT_TIMEOUT_S,
         server_settings={
             "application_name": "aiops",
             # A filtered search goes on through the index until it has found enough.
             "hnsw.iterative_scan": "strict_order",
-            # A writer that hangs holds up all others no longer than this.
+            # A writer that is gone without a word holds up all others no longer than this.
             "idle_in_transaction_session_timeout": "15s",
             "lock_timeout": "8s",
         },
     )
     return pool
+
+
+@asynccontextmanager
+async def borrowed(pool: Pool, doing: str, *, within_s: float = HELD_WITHIN_S) -> AsyncIterator[PoolConnection]:
+    """A connection for a while; failures of what is done with it are explained as by `failures_explained`.
+
+    Held for longer than `within_s`, it is torn down, which makes whatever waits for it fail. Cancelling is no substitute: asyncpg
+    then asks the server to cancel and waits for its answer, for ever when the server is frozen.
+
+    Raises:
+        RetryableError: also when there is no connection, or no answer, within `within_s`.
+    """
+    with failures_explained(doing):
+        async with pool.acquire(timeout=within_s) as connection:
+            deadline = asyncio.get_running_loop().call_later(within_s, connection.terminate)
+            try:
+                yield connection
+            finally:
+                deadline.cancel()
 
 
 class UnstorableDataError(PoisonedEventError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from operator import itemgetter
@@ -12,7 +11,7 @@ import asyncpg
 
 from agents.ports import RecallProblem, Recollection, SolutionRecord
 from pipeline.knowledge import queries
-from pipeline.knowledge.connections import Connection, Pool, failures_explained, without_nul
+from pipeline.knowledge.connections import Connection, Pool, borrowed, without_nul
 from pipeline.knowledge.story import (
     STORY_ORDER,
     IncidentNow,
@@ -80,9 +79,8 @@ class PostgresKnowledge:
         """
         key = (question.problem, question.system, question.environment)
         try:
-            with failures_explained("recall a problem"):
-                async with asyncio.timeout(self._recall_within_s), self._pool.acquire() as connection:
-                    found = await self._recall_from(connection, question)
+            async with borrowed(self._pool, "recall a problem", within_s=self._recall_within_s) as connection:
+                found = await self._recall_from(connection, question)
         except RetryableError as outage:
             return self._remembered(key, outage)
         self._cache[key] = found
@@ -141,8 +139,8 @@ class PostgresKnowledge:
 
     async def incidents(self, limit: int = 20, status: IncidentStatus | None = None) -> list[IncidentSummary]:
         """The newest incidents first; raises RetryableError when the store is away."""
-        with failures_explained("list incidents"):
-            rows = await self._pool.fetch(queries.INCIDENTS, limit, status)
+        async with borrowed(self._pool, "list incidents") as connection:
+            rows = await connection.fetch(queries.INCIDENTS, limit, status)
         return [IncidentSummary(**row) for row in rows]
 
     async def incident(self, incident: UUID) -> IncidentStory | None:
@@ -152,21 +150,23 @@ class PostgresKnowledge:
             RetryableError: the store is away.
             BadInputError: a row was written by a newer release.
         """
-        with failures_explained("read an incident"):
-            async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
-                now = await connection.fetchrow(queries.INCIDENT, incident)
-                if now is None:
-                    return None
-                said = await connection.fetch(queries.MOMENTS, incident)
-                learned = await connection.fetch(queries.EXPERIENCES, incident)
+        async with (
+            borrowed(self._pool, "read an incident") as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            now = await connection.fetchrow(queries.INCIDENT, incident)
+            if now is None:
+                return None
+            said = await connection.fetch(queries.MOMENTS, incident)
+            learned = await connection.fetch(queries.EXPERIENCES, incident)
         moments = [_moment(row) for row in said] + [_lesson(row) for row in learned]
         moments.sort(key=lambda moment: (moment.at, STORY_ORDER.index(type(moment.said))))
         return IncidentStory(incident=IncidentNow(**now), moments=tuple(moments))
 
     async def counts(self) -> KnowledgeCounts:
         """How much is known; raises RetryableError when the store is away."""
-        with failures_explained("count the knowledge"):
-            rows = await self._pool.fetch(queries.COUNTS)
+        async with borrowed(self._pool, "count the knowledge") as connection:
+            rows = await connection.fetch(queries.COUNTS)
         return KnowledgeCounts(**rows[0])
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pipeline.knowledge.batch import Batch
 from pipeline.knowledge.collect import collect
-from pipeline.knowledge.connections import Pool, UnstorableDataError, failures_explained
+from pipeline.knowledge.connections import HELD_WITHIN_S, Pool, UnstorableDataError, borrowed
 from pipeline.knowledge.migrate import require_current_schema
 from pipeline.knowledge.upserts import COUNT_SIGHTINGS, COUNT_SUCCESSES, TAKE_WRITERS_LOCK, WRITERS_LOCK
 from pipeline.knowledge.vectors import Embed, Embedding
@@ -36,10 +36,12 @@ class KnowledgeSink:
         pool: from `pipeline.knowledge.connections.open_pool`, borrowed: whoever opened it closes it.
         embed: a text as 1536 numbers; quick and local, for it runs in the event loop.
         provider: the id of `embed`, stored with each vector.
+        write_within_s: a batch that takes longer is given up, to be tried again.
     """
 
-    def __init__(self, pool: Pool, *, embed: Embed, provider: str) -> None:
+    def __init__(self, pool: Pool, *, embed: Embed, provider: str, write_within_s: float = HELD_WITHIN_S) -> None:
         self._pool = pool
+        self._write_within_s = write_within_s
         self._embedding = Embedding(embed, provider)
 
     async def open(self) -> None:
@@ -49,9 +51,8 @@ class KnowledgeSink:
             RetryableError: the store is away.
             ConfigurationError: the schema is not the one this release was written for; run the migrations.
         """
-        with failures_explained("open the knowledge"):
-            async with self._pool.acquire() as connection:
-                await require_current_schema(connection)
+        async with borrowed(self._pool, "open the knowledge") as connection:
+            await require_current_schema(connection)
 
     async def write(self, events: Sequence[Event[Payload]]) -> None:
         """Store a batch; durable when it returns.
@@ -77,12 +78,14 @@ class KnowledgeSink:
     async def _commit(self, batch: Batch) -> None:
         if not batch.rows:
             return
-        with failures_explained("write knowledge"):
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(TAKE_WRITERS_LOCK, WRITERS_LOCK)
-                for upsert, rows in batch.in_order():
-                    await connection.executemany(upsert.sql, rows)
-                if batch.problems_diagnosed:
-                    await connection.execute(COUNT_SIGHTINGS, sorted(batch.problems_diagnosed))
-                if batch.problems_treated:
-                    await connection.execute(COUNT_SUCCESSES, sorted(batch.problems_treated))
+        async with (
+            borrowed(self._pool, "write knowledge", within_s=self._write_within_s) as connection,
+            connection.transaction(),
+        ):
+            await connection.execute(TAKE_WRITERS_LOCK, WRITERS_LOCK)
+            for upsert, rows in batch.in_order():
+                await connection.executemany(upsert.sql, rows)
+            if batch.problems_diagnosed:
+                await connection.execute(COUNT_SIGHTINGS, sorted(batch.problems_diagnosed))
+            if batch.problems_treated:
+                await connection.execute(COUNT_SUCCESSES, sorted(batch.problems_treated))

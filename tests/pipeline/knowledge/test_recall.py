@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from agents.ports import RecallProblem
@@ -166,6 +168,23 @@ async def test_while_postgres_is_away_the_last_answer_is_given_and_marked(knowle
         await wire.mend()
         assert await knowledge.recall(question()) == before
         await far_pool.close()
+
+
+async def test_a_postgres_that_does_not_answer_holds_recall_up_for_a_bounded_time(
+    knowledge_url: str, sink: KnowledgeSink
+) -> None:
+    await sink.write(whole_story())
+    async with wire_to(knowledge_url) as wire:
+        pool = await open_pool(wire.url)
+        knowledge = PostgresKnowledge(pool, embed=embed, provider=PROVIDER, recall_within_s=0.3)
+        before = await knowledge.recall(question())
+        wire.clog()
+        async with asyncio.timeout(2):
+            during = await knowledge.recall(question())
+        assert "last answer" in during.degraded
+        wire.unclog()
+        assert await knowledge.recall(question()) == before
+        await pool.close()
 
 
 async def test_recall_starts_without_postgres_and_finds_it_when_it_comes(

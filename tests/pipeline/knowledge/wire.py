@@ -9,7 +9,10 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 
 class Wire:
-    """Carries bytes between a local port and the server; while it is cut, connections are dropped and refused."""
+    """Carries bytes between a local port and the server; while it is cut, connections are dropped and refused.
+
+    While it is clogged, they stay open and nothing comes through: what a frozen server or a lost network looks like.
+    """
 
     def __init__(self, database_url: str) -> None:
         parts = urlsplit(database_url)
@@ -18,6 +21,8 @@ class Wire:
         self._server: asyncio.Server | None = None
         self._port = 0
         self._carrying: set[asyncio.Task[None]] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
 
     @property
     def url(self) -> str:
@@ -30,6 +35,14 @@ class Wire:
         """Carry again, on the same port."""
         self._server = await asyncio.start_server(self._carry, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
+
+    def clog(self) -> None:
+        """Let nothing through from now on."""
+        self._flows.clear()
+
+    def unclog(self) -> None:
+        """Let everything through, also what was held back."""
+        self._flows.set()
 
     async def cut(self) -> None:
         """Drop every connection and refuse new ones."""
@@ -45,7 +58,7 @@ class Wire:
         self._carrying.add(task)
         far_reader, far_writer = await self._reach_server()
         try:
-            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
         except (asyncio.CancelledError, ConnectionError):
             # The end of a connection is what this is for.
             pass
@@ -61,13 +74,13 @@ class Wire:
             return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         return await asyncio.open_connection(host, port)
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    with suppress(OSError):
-        writer.write_eof()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await self._flows.wait()
+            writer.write(data)
+            await writer.drain()
+        with suppress(OSError):
+            writer.write_eof()
 
 
 @asynccontextmanager

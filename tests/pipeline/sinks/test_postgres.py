@@ -220,3 +220,35 @@ async def test_an_outage_is_worth_another_try_and_the_same_batch_then_succeeds(k
         await sink.close()
         await far.close()
     assert await pool.fetchval("SELECT count(*) FROM experiences") == 1
+
+
+async def test_a_postgres_that_does_not_answer_holds_a_batch_up_for_a_bounded_time(
+    knowledge_url: str, pool: Pool
+) -> None:
+    async with wire_to(knowledge_url) as wire:
+        far = await open_pool(wire.url)
+        sink = KnowledgeSink(far, embed=embed, provider=PROVIDER, write_within_s=0.5)
+        await sink.write(incident_events())
+        wire.clog()
+        async with asyncio.timeout(3):
+            with pytest.raises(RetryableError):
+                await sink.write(whole_story())
+        wire.unclog()
+        await sink.write(whole_story())
+        await far.close()
+    assert await pool.fetchval("SELECT trials FROM relations WHERE kind = 'SOLVED_BY'") == 1
+
+
+async def test_a_batch_can_be_cancelled_while_postgres_does_not_answer(knowledge_url: str, pool: Pool) -> None:
+    async with wire_to(knowledge_url) as wire:
+        far = await open_pool(wire.url)
+        sink = KnowledgeSink(far, embed=embed, provider=PROVIDER, write_within_s=0.5)
+        await sink.write(incident_events())
+        wire.clog()
+        writing = asyncio.create_task(sink.write(whole_story()))
+        await eventually(lambda: far.get_idle_size() == 0, saying="the batch has its connection")
+        writing.cancel()
+        done, _ = await asyncio.wait([writing], timeout=5)
+        far.terminate()
+    assert done
+    assert not any(row for row in await pool.fetch("SELECT FROM experiences"))
