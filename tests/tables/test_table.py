@@ -302,6 +302,7 @@ def test_an_older_entry_does_not_make_a_key_older() -> None:
     bound = Table("t", value=Count, retain=seconds(60)).bind()
     bound.add("a", 50 * S)
     bound.add("a", 10 * S)
+    assert bound.snapshot() == {"a": b"50000000 2"}
     bound.advance(109 * S)
     assert bound.keys() == ["a"]
 
