@@ -90,11 +90,11 @@ class Surprise:
     def snapshot(self) -> dict[str, Any]:
         """The state as plain JSON; floats packed, so that nothing is rounded."""
         packed = pack(f"<{len(self._arrived)}d", *self._arrived)
-        return {"history": base64.b85encode(packed).decode()}
+        return {"history": base64.b64encode(packed).decode()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a snapshot, with the settings given here."""
-        packed = base64.b85decode(state["history"])
+        packed = base64.b64decode(state["history"])
         self._arrived.clear()
         self._arrived.extend(unpack(f"<{len(packed) // 8}d", packed))
         self._ordered = sorted(self._arrived)
