@@ -1,0 +1,3 @@
+"""What keeps secrets secret and orders authentic."""
+
+from __future__ import annotations
