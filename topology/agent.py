@@ -67,11 +67,14 @@ class Agent(Generic[In, Out]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for base in getattr(cls, "__orig_bases__", ()):
-            origin = get_origin(base)
-            if isinstance(origin, type) and issubclass(origin, Agent):
+        declared = [base for base in vars(cls).get("__orig_bases__", ()) if _is_agent(get_origin(base))]
+        for base in declared:
+            if get_origin(base) is Agent:
                 consumed, emitted = get_args(base)
                 cls.consumes, cls.emits = _payload_types(consumed), _payload_types(emitted)
+        if declared and all(get_origin(base) is not Agent for base in declared):
+            msg = f"{cls.__name__} completes a generic agent; derive it also from Agent[Consumed, Emitted] itself"
+            raise TypeError(msg)
 
     def __init__(self, config: AgentConfig | None = None) -> None:
         self.config: Any = config if config is not None else self.Config()
@@ -132,6 +135,10 @@ class Agent(Generic[In, Out]):
         """A bid for somebody else's problem; None when this agent has nothing to offer."""
         del request
         return None
+
+
+def _is_agent(origin: Any) -> bool:
+    return isinstance(origin, type) and issubclass(origin, Agent)
 
 
 def _payload_types(annotation: Any) -> frozenset[type[Payload]]:

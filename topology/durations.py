@@ -8,34 +8,43 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+from topology.moments import span_us
+
+_UNITS_US = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+_PATTERN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)")
 
 
 def parse_duration(text: Any) -> Any:
-    """The ``timedelta`` of a written duration; anything but text is left to pydantic."""
+    """The ``timedelta`` of a written duration; anything but text is left to pydantic.
+
+    Raises:
+        ValueError: the text is no duration, or one of more than a million days.
+    """
     if not isinstance(text, str):
         return text
     match = _PATTERN.fullmatch(text.strip())
     if match is None:
-        msg = f"found {text!r}, expected a number and a unit ({', '.join(_UNITS)}), such as 10s"
+        msg = f"found {text!r}, expected a number and a unit ({', '.join(_UNITS_US)}), such as 10s"
         raise ValueError(msg)
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    microseconds = float(match[1]) * _UNITS_US[match[2]]
+    if microseconds > 1_000_000 * _UNITS_US["d"]:
+        msg = f"found {text!r}, expected at most a million days"
+        raise ValueError(msg)
+    return timedelta(microseconds=round(microseconds))
 
 
 def show_duration(duration: timedelta) -> str:
-    """The shortest way to write a duration that reads back as the same one."""
-    seconds = duration.total_seconds()
-    for unit in ("d", "h", "m", "s"):
-        amount = seconds / _UNITS[unit]
-        if amount >= 1 and amount == int(amount):
-            return f"{int(amount)}{unit}"
-    return f"{seconds * 1000:g}ms"
+    """A short way to write a duration that reads back as the same one."""
+    microseconds = span_us(duration)
+    for unit in ("d", "h", "m", "s", "ms"):
+        if microseconds % _UNITS_US[unit] == 0 and (microseconds or unit == "s"):
+            return f"{microseconds // _UNITS_US[unit]}{unit}"
+    return f"{microseconds // 1_000}.{microseconds % 1_000:03}".rstrip("0") + "ms"
 
 
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(show_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|h|d)$", "examples": ["10s", "24h"]}),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*(ms|s|m|h|d)$", "examples": ["10s", "24h"]}),
 ]

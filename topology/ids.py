@@ -1,6 +1,6 @@
 """Ids that a replay derives again.
 
-Law 2: the same input gives the same output ids.  Only the door may mint a random id (``pipeline.sources.door_id``);
+Law 2: the same input gives the same output ids.  Only the door may mint a random id (``pipeline.sources.identity``);
 everything after it is derived here from what caused it, so that a redelivery is recognised and never counted twice.
 """
 
