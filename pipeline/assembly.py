@@ -1,0 +1,208 @@
+"""Puts a deployment together: servers, mesh, knowledge, executors, and the services that run on them.
+
+Used by ``aiops run`` (everything in one process) and ``aiops worker`` (some stages).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from agents.ports import ExecuteAction, RecallProblem
+from pipeline.engine.asking import Handlers
+from pipeline.engine.mesh import LostWritesError
+from pipeline.engine.publisher import Publisher
+from pipeline.engine.redis_mesh import RedisMesh
+from pipeline.engine.retention import Janitor
+from pipeline.engine.sink_runner import SinkRunner
+from pipeline.engine.supervision import Routine
+from pipeline.engine.ticker import Ticker
+from pipeline.engine.worker import Worker
+from pipeline.executors import Executors
+from pipeline.executors.supervisor import ConfigurationExecutor, ProcessExecutor, SupervisorClient
+from pipeline.executors.webhook import WebhookExecutor
+from pipeline.knowledge.connections import Pool, open_pool
+from pipeline.knowledge.migrate import migrate
+from pipeline.knowledge.store import PostgresKnowledge
+from pipeline.servers import ServerLease, ServerName, acquire
+from pipeline.settings import Settings
+from pipeline.sinks.postgres import KnowledgeSink
+from pipeline.sources.source import Source
+from tables.embedding import PROVIDER, embed
+from topology.graph import Topology
+
+log = logging.getLogger(__name__)
+
+INTAKE = "intake"
+"""The stream sources publish to."""
+KNOWN_STREAMS = ("incidents", "diagnoses", "plans", "actions", "outcomes", "lessons")
+"""What the knowledge keeps."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the servers are; ``lease`` holds those that are embedded."""
+
+    redis_url: str
+    database_url: str
+    lease: ServerLease | None
+
+
+@asynccontextmanager
+async def servers(settings: Settings, progress: Progress) -> AsyncIterator[Addresses]:
+    """The servers of the settings; those that are not set are started from wheels, and stop with their last user.
+
+    Raises:
+        ServersError: an embedded server cannot run here; the message says what to do.
+    """
+    need: set[ServerName] = set()
+    if settings.redis_url is None:
+        need.add("redis")
+    if settings.database_url is None:
+        need.add("postgres")
+    lease = None
+    if need:
+        lease = await asyncio.to_thread(acquire, settings.state_dir, need=frozenset(need), progress=progress)
+    try:
+        redis_url = settings.redis_url.get_secret_value() if settings.redis_url else lease and lease.redis_url
+        database_url = settings.database_url.get_secret_value() if settings.database_url else lease and lease.database_url
+        yield Addresses(redis_url or "", database_url or "", lease)
+    finally:
+        if lease is not None:
+            lease.close()
+
+
+@dataclass
+class Deployment:
+    """A running deployment, or one worker of it.
+
+    Attributes:
+        publisher: puts events of sources on the intake.
+        routines: everything that runs, for the console and for health.
+    """
+
+    settings: Settings
+    topology: Topology
+    mesh: RedisMesh
+    pool: Pool
+    knowledge: PostgresKnowledge
+    executors: Executors
+    worker: Worker
+    publisher: Publisher | None
+    routines: list[Routine] = field(default_factory=list)
+    failure: BaseException | None = None
+    failed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def start(self, *routines: Routine) -> None:
+        """Start services; they stop, last first, when the deployment ends."""
+        for routine in routines:
+            await routine.start()
+            self.routines.append(routine)
+
+    async def add_source(self, name: str, source: Source) -> None:
+        """Listen to a source from now on.
+
+        Raises:
+            ValueError: the topology has no stream for sources.
+        """
+        if self.publisher is None:
+            msg = f"the topology has no stream {INTAKE!r} for sources to publish to"
+            raise ValueError(msg)
+        publisher = self.publisher
+        await self.start(Routine(f"source {name}", lambda: source.run(publisher)))
+
+    def give_up(self, error: BaseException) -> None:
+        """End everything: going on would do harm."""
+        self.failure = error
+        self.failed.set()
+
+    async def stop(self) -> None:
+        """Stop what was started: sources first, so that what they said last is still worked on."""
+        while self.routines:
+            await self.routines.pop().stop()
+
+
+@asynccontextmanager
+async def deployed(
+    settings: Settings, topology: Topology, addresses: Addresses, *, stages: Iterable[str] | None = None
+) -> AsyncIterator[Deployment]:
+    """Connect, migrate, and run stages, timers, retention and the knowledge sink until the context ends.
+
+    Nothing has to be reachable: services wait with back-off for what is away.
+    """
+    async with AsyncExitStack() as stack:
+        mesh = RedisMesh.connect(addresses.redis_url, settings.namespace)
+        stack.push_async_callback(mesh.close)
+        pool = await open_pool(addresses.database_url)
+        stack.push_async_callback(_close, pool)
+        executors = executors_of(settings)
+        stack.push_async_callback(executors.close)
+        knowledge = PostgresKnowledge(pool, embed=embed, provider=PROVIDER)
+        handlers: Handlers = {RecallProblem: knowledge.recall, ExecuteAction: executors.answer}
+        worker = Worker(
+            mesh, topology, handlers, name=settings.worker_name, stages=stages, lease_s=settings.lease_s
+        )
+        intake = topology.streams.get(INTAKE)
+        deployment = Deployment(
+            settings, topology, mesh, pool, knowledge, executors, worker, Publisher(mesh, intake) if intake else None
+        )
+        stack.push_async_callback(deployment.stop)
+        await deployment.start(*_routines(deployment, addresses.database_url))
+        yield deployment
+
+
+def executors_of(settings: Settings) -> Executors:
+    """The executors the settings allow; without a setting there is no hand."""
+    executors = Executors()
+    if settings.supervisor_url and settings.supervisor_token:
+        add_supervisor(executors, settings.supervisor_url, settings.supervisor_token.get_secret_value())
+    if settings.webhook_hosts and settings.webhook_secret:
+        secret = settings.webhook_secret.get_secret_value()
+        executors.add(WebhookExecutor(allowed_hosts=settings.webhook_hosts, secret=secret))
+    return executors
+
+
+def add_supervisor(executors: Executors, url: str, token: str) -> None:
+    """Let actions reach the units and configurations of a process supervisor."""
+    client = SupervisorClient(url, token)
+    executors.add(ProcessExecutor(client))
+    executors.add(ConfigurationExecutor(client))
+
+
+def _routines(deployment: Deployment, database_url: str) -> list[Routine]:
+    settings, mesh, topology = deployment.settings, deployment.mesh, deployment.topology
+    name, lease_s = settings.worker_name, settings.lease_s
+    known = [topology.streams[stream] for stream in KNOWN_STREAMS if stream in topology.streams]
+    sink = _MigratingSink(deployment.pool, database_url)
+    sinks = [SinkRunner(mesh, "knowledge", sink, known, name=name, lease_s=lease_s)] if known else []
+    worker, ticker = deployment.worker, Ticker(mesh, topology, name=name, lease_s=lease_s)
+    return [
+        Routine("worker", worker.run, fatal=(LostWritesError,), on_fatal=deployment.give_up, stop=worker.stop),
+        *(Routine("sink knowledge", runner.run) for runner in sinks),
+        Routine("retention", Janitor(mesh, topology, consumers=[("~sink-knowledge", known)]).run),
+        Routine("ticker", ticker.run),
+    ]
+
+
+class _MigratingSink(KnowledgeSink):
+    """Brings the schema up to date before the first write, however late the server comes."""
+
+    def __init__(self, pool: Pool, database_url: str) -> None:
+        super().__init__(pool, embed=embed, provider=PROVIDER)
+        self._database_url = database_url
+
+    async def open(self) -> None:
+        await migrate(self._database_url)
+        await super().open()
+
+
+async def _close(pool: Pool) -> None:
+    try:
+        await asyncio.wait_for(pool.close(), 2)
+    except TimeoutError:
+        pool.terminate()

@@ -1,0 +1,53 @@
+"""Reads a topology from a file, and finds the agent classes it names."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+
+from topology.errors import ConfigurationError
+from topology.graph import Topology
+from topology.parse import ParsedTopology, parse
+from topology.resolve import resolve
+
+SHIPPED = "incident_loop.yaml"
+
+
+def load_topology(path: Path | None = None) -> Topology:
+    """The topology of a file, by default the one that ships, ready to run.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or what it declares does not fit together.
+    """
+    return resolve(read_topology(path), load_agent)
+
+
+def read_topology(path: Path | None = None) -> ParsedTopology:
+    """What a file declares; agents are not looked for.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or it is not a topology.
+    """
+    if path is None:
+        return parse((files("topology") / SHIPPED).read_text(encoding="utf-8"), SHIPPED)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"cannot read the topology {path}: {error}"
+        raise ConfigurationError(msg) from error
+    return parse(text, str(path))
+
+
+def load_agent(name: str) -> object:
+    """What ``module:Class`` names; modules beside the working directory are found too, as ``python -m`` would.
+
+    Raises:
+        ImportError, AttributeError: there is no such thing.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # last: nobody's file may stand in for one of ours
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,67 @@
+"""Settings: the only reader of the environment besides the embedded servers and the patient.
+
+Every setting has a default that works on one machine; ``aiops doctor`` shows each value and where it came from.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.servers.accounts import default_state_dir
+from topology.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """One value per ``AIOPS_...`` variable; ``REDIS_URL`` and ``DATABASE_URL`` by their usual names."""
+
+    model_config = SettingsConfigDict(env_prefix="AIOPS_", frozen=True, extra="ignore")
+
+    redis_url: SecretStr | None = Field(default=None, validation_alias=AliasChoices("REDIS_URL", "AIOPS_REDIS_URL"))
+    """The mesh's server; embedded when not set."""
+    database_url: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("DATABASE_URL", "AIOPS_DATABASE_URL")
+    )
+    """The knowledge's server; embedded when not set."""
+    state_dir: Path = Field(default_factory=lambda: default_state_dir(os.environ))
+    """Where embedded servers and sources keep what must survive a restart."""
+    namespace: str = Field(default="aiops", pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    """Begins every key in Redis, so that deployments can share a server."""
+    environment: str = "local"
+    """What experiences are conditioned on, such as `production`."""
+    worker_name: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
+    """Unique among the live workers of a deployment."""
+    lease_s: float = Field(default=5.0, ge=1.0)
+    """How long the partitions of a dead worker stay orphaned."""
+    door_host: str = "127.0.0.1"
+    door_port: int = Field(default=8787, ge=0, le=65535)
+    """0 takes any free port."""
+    door_token: SecretStr | None = None
+    """When set, the door wants it as a bearer token."""
+    webhook_hosts: tuple[str, ...] = ()
+    """Hosts the webhook executor may call; none by default."""
+    webhook_secret: SecretStr | None = None
+    """Signs the calls of the webhook executor."""
+    supervisor_url: str | None = None
+    """The control API of the process supervisor that repairs processes; the patient brings its own."""
+    supervisor_token: SecretStr | None = None
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        ConfigurationError: a variable has a value that cannot be used.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        msg = f"the environment has settings that cannot be used: {found}"
+        raise ConfigurationError(msg) from error
