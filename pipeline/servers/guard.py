@@ -72,9 +72,9 @@ class ServerDownError(Exception):
     """The server did not come up; the text is for the one who asked for it."""
 
 
-def lock(path: Path, how: int, *, within_s: float = 0) -> int | None:
+def lock(path: Path, how: int, *, within_s: float = 0, make: bool = True) -> int | None:
     """Lock a file (``flock``) and return its descriptor; None when somebody else kept it for ``within_s`` seconds."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if make else 0) | os.O_CLOEXEC, 0o600)
     give_up_at = time.monotonic() + within_s
     while True:
         try:
@@ -292,15 +292,16 @@ class Guard:
         self._server.stop()
 
     def _is_over(self) -> bool:
+        # Never making a file here: somebody may be removing the directory.
         try:
             if self._asked_to_stop:
                 # Whoever is joining now finishes first; whoever comes now waits until the server is gone.
-                lock(self._dir / "start.lock", fcntl.LOCK_EX, within_s=STOP_WITHIN_S)
+                lock(self._dir / "start.lock", fcntl.LOCK_EX, within_s=STOP_WITHIN_S, make=False)
                 return True
-            users = lock(self._dir / "users.lock", fcntl.LOCK_EX)
+            users = lock(self._dir / "users.lock", fcntl.LOCK_EX, make=False)
             if users is None:
                 return False
-            if lock(self._dir / "start.lock", fcntl.LOCK_EX) is not None:
+            if lock(self._dir / "start.lock", fcntl.LOCK_EX, make=False) is not None:
                 return True  # both locks go with this process, when the server is gone
             os.close(users)  # somebody is joining
         except FileNotFoundError:

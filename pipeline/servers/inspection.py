@@ -18,6 +18,9 @@ from pipeline.servers.lease import SERVER_NAMES, ServerInfo, ServerName
 from pipeline.servers.programs import ProgramRunner
 from pipeline.servers.server_dir import ServerDir, existing_server_dir
 
+# SIGTERM would make PostgreSQL wait for its clients to go.
+STOP_SIGNALS: dict[ServerName, signal.Signals] = {"redis": signal.SIGTERM, "postgres": signal.SIGINT}
+
 
 @dataclass(frozen=True)
 class ServerProblem:
@@ -46,10 +49,11 @@ def stop(state_dir: Path) -> None:
         ServerFailedError: one is still there after a time that is long for a stop.
     """
     for name in SERVER_NAMES:
-        home = existing_server_dir(state_dir.absolute(), name)
+        # No account is looked up: what runs must be stoppable, whosever the data is.
+        home = ServerDir(name, state_dir.absolute() / name, account=None)
         _signal(home.guard_pid(), signal.SIGTERM)
         if home.guard_pid() is None:
-            _signal(home.server_pid(), signal.SIGTERM)  # its guard was killed where the kernel does not tell it
+            _signal(home.server_pid(), STOP_SIGNALS[name])  # its guard was killed where the kernel does not tell it
         give_up_at = time.monotonic() + 2 * STOP_WITHIN_S
         while home.guard_pid() is not None or home.server_pid() is not None:
             if time.monotonic() > give_up_at:

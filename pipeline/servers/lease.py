@@ -54,6 +54,9 @@ class ServerLease:
 
     Closing is idempotent and returns at once; the last user's servers stop within about a second.  Processes forked
     from this one use the servers as well, until they end; programs they execute do not.
+
+    A server that dies is restarted at the same address.  If its guard is killed too (kill -9, the kernel out of memory),
+    nobody does that; ``acquire`` of the same directory then brings the server back, at the same address.
     """
 
     def __init__(self, servers: Iterable[ServerInfo], urls: dict[ServerName, str], held: contextlib.ExitStack) -> None:
