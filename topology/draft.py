@@ -134,7 +134,16 @@ def _stage(
                         remedy=did_you_mean(name, streams, f"declare {name!r} under `streams`, or correct the name"),
                     )
                 )
-        return tuple(streams[name] for name in names if name in streams)
+            elif name in names[:index]:
+                defects.append(
+                    places.defect(
+                        (*path, side, index),
+                        found=f"stage {stage.id!r} {does} {name!r} a second time",
+                        expected="every stream once",
+                        remedy="remove one of them",
+                    )
+                )
+        return tuple(streams[name] for name in dict.fromkeys(names) if name in streams)
 
     agent_class = _agent_class(stage, path, places, load, defects)
     return DraftStage(

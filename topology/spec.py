@@ -55,7 +55,7 @@ class StageSpec(Declared):
     """One agent at one place in the flow."""
 
     id: Name = Field(description="names the stage's state and offsets for ever; a rename needs `aliases`")
-    agent: str = Field(pattern=r"^[\w.]+:\w+$", description="module:Class")
+    agent: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", description="module:Class")
     consumes: Names = Field(min_length=1)
     emits: Names = ()
     config: Mapping[str, Any] = Field(default_factory=dict)

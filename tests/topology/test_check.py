@@ -51,6 +51,12 @@ def test_what_fits_has_no_defects() -> None:
             "stream (findings, incidents, intake); declare 'nowhere-at-all' under `streams`, or correct the name",
         ),
         (
+            "consumes: intake",
+            "consumes: [intake, intake]",
+            "tiny.yaml:9: error: stages[0].consumes[1]: found stage 'notice' reads 'intake' a second time, expected every "
+            "stream once; remove one of them",
+        ),
+        (
             "carries: [MetricSampled, LogWritten]",
             "carries: [MetricSampled]",
             "tiny.yaml:9: error: stages[0].consumes: found stage 'notice' (tiny:Notice) consuming LogWritten, and reading "
