@@ -28,6 +28,9 @@ _IDENTIFYING_SUBJECTS = ("log.", "metric.", "pattern.")
 """Families whose subject is the same whenever the problem is met again, so that it belongs to the problem's identity."""
 
 
+_LAST_TICK = "tick"
+
+
 class DiagnoseConfig(AgentConfig):
     """What a diagnosis needs to know.
 
@@ -35,6 +38,9 @@ class DiagnoseConfig(AgentConfig):
         systems: which services depend on which.
         solutions: what could be tried.
         settle: how long symptoms may gather before the first conclusion; the cause is seldom what is seen first.
+        deaf_after: where ticks are missing for longer than this nobody was listening (the pipeline was stopped), and
+            what was known may be over.
+        resettle: so long is waited then before anything is concluded, so that what is over can clear.
         environment: where this is running, such as ``production``; experience is kept apart by it.
         similar_max: how many similar problems are recalled.
     """
@@ -42,6 +48,8 @@ class DiagnoseConfig(AgentConfig):
     systems: Mapping[str, SystemSpec] = {}
     solutions: tuple[SolutionSpec, ...] = ()
     settle: Duration = timedelta(seconds=1)
+    deaf_after: Duration = timedelta(seconds=5)
+    resettle: Duration = timedelta(seconds=4)
     environment: str = ""
     similar_max: int = Field(default=5, ge=1, le=50)
 
@@ -71,23 +79,25 @@ class Diagnose(Agent[Input, ProblemDiagnosed]):
     The problem's fingerprint rests on system, root service and kind of symptom, and on what the symptom is about where
     that is the same each time; so timing does not change it.
 
-    Remembers: the incidents that are open.
+    Remembers: the incidents that are open, and the last tick.
     """
 
     Config = DiagnoseConfig
 
     cases = Keyed("cases", value=Case)
+    ticks = Keyed("ticks", value=datetime)
 
     async def process(self, event: Event[Input], world: World) -> AsyncIterator[ProblemDiagnosed]:
         """An incident as it stands, or the passing of time, in; the diagnosis out."""
         payload = event.payload
         if isinstance(payload, TickPassed):
             # First every question, then what follows from the answers: an engine may begin again at each question.
-            due = self._due(event.timestamp)
+            due = [] if self._was_deaf(event.timestamp) else self._due(event.timestamp)
             concluded = [(key, case, await self._conclude(case.seen, cause, world)) for key, case, cause in due]
             for key, case, diagnosis in concluded:
                 self.cases.put(key, case.model_copy(update={"due_at": None, "cause": diagnosis.service}))
                 yield diagnosis
+            self._note_tick(event.timestamp)
         elif isinstance(payload, IncidentResolved):
             self.cases.delete(str(payload.incident))
         else:
@@ -105,6 +115,17 @@ class Diagnose(Agent[Input, ProblemDiagnosed]):
         if due_at is None and self._has_new_cause(case, seen):
             due_at = settled_at
         self.cases.put(key, case.model_copy(update={"seen": seen, "due_at": due_at}))
+
+    def _was_deaf(self, now: datetime) -> bool:
+        last = self.ticks.get(_LAST_TICK)
+        return last is not None and now - last > self.config.deaf_after
+
+    def _note_tick(self, now: datetime) -> None:
+        if self._was_deaf(now):
+            for key, case in self.cases.items():
+                if case.due_at is not None:
+                    self.cases.put(key, case.model_copy(update={"due_at": now + self.config.resettle}))
+        self.ticks.put(_LAST_TICK, now)
 
     def _due(self, now: datetime) -> list[tuple[str, Case, Cause]]:
         found: list[tuple[str, Case, Cause]] = []

@@ -168,7 +168,7 @@ class Decide(Agent[Input, PlanProposed]):
             attempt=attempt,
             autonomy=autonomy,
             recalled=recalled,
-            success_rate=best.successes / best.trials if best.trials else None,
+            success_rate=round(best.successes / best.trials, 3) if best.trials else None,
             experiences=round(best.trials),
             reason=_reason(best, attempt),
         )

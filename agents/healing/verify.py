@@ -28,11 +28,14 @@ class VerifyConfig(AgentConfig):
     Attributes:
         hold: the symptoms must be gone for so long without a break.
         window: they must have gone within this time after the action; holding may take longer.
+        deaf_after: where ticks are missing for longer than this nobody was listening (the pipeline was stopped), and
+            verification begins anew.
         remember_resolved: how long a resolved incident is remembered, for an action that finishes after its end.
     """
 
     hold: Duration = timedelta(seconds=4)
     window: Duration = timedelta(seconds=9)
+    deaf_after: Duration = timedelta(seconds=5)
     remember_resolved: Duration = timedelta(minutes=10)
 
 
@@ -76,6 +79,9 @@ class Verify(Agent[Input, OutcomeVerified]):
         payload = event.payload
         now_us = max(event.at_us, self.clock.get(_CLOCK) or 0)
         if isinstance(payload, TickPassed):
+            last_us = self.clock.get(_CLOCK)
+            if last_us is not None and now_us - last_us > span_us(self.config.deaf_after):
+                self._begin_anew(now_us)
             self.clock.put(_CLOCK, now_us)
             yield from self._judge_all(now_us)
         elif isinstance(payload, ActionFinished):
@@ -96,6 +102,13 @@ class Verify(Agent[Input, OutcomeVerified]):
             calm_since_us = at_us
         resolved_at_us = at_us if isinstance(incident, IncidentResolved) else None
         self.conditions.put(key, Condition(calm_since_us=calm_since_us, resolved_at_us=resolved_at_us))
+
+    def _begin_anew(self, now_us: int) -> None:
+        for key, watch in self.watches.items():
+            self.watches.put(key, watch.model_copy(update={"since_us": now_us}))
+        for key, condition in self.conditions.items():
+            if condition.calm_since_us is not None and condition.resolved_at_us is None:
+                self.conditions.put(key, condition.model_copy(update={"calm_since_us": now_us}))
 
     def _judge_all(self, now_us: int) -> Iterable[OutcomeVerified]:
         for key, watch in self.watches.items():

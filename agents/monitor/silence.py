@@ -47,8 +47,9 @@ class Voice(BaseModel):
 class SilenceDetector(Agent[HeartbeatSeen | TickPassed, Noticed]):
     """Finds ``heartbeat.missing``: heartbeats, good or bad, that have stopped altogether.
 
-    Time passes by ticks.  Where ticks themselves are missing for longer than ``silence``, nobody was listening (the
-    pipeline was stopped); that time is nobody's silence.
+    Time passes by ticks.  Where ticks themselves are missing for longer than ``silence``, nobody was listening: the
+    pipeline was stopped.  That time is nobody's silence, and what runs now need not be what ran then, so a service must
+    be heard once more before it can be missed.
 
     Remembers: one row for each service ever heard, until it is forgotten.
     """
@@ -83,10 +84,10 @@ class SilenceDetector(Agent[HeartbeatSeen | TickPassed, Noticed]):
         silence_us, forget_us = span_us(config.silence), span_us(config.forget_after)
         last_tick_us = self.ticks.get(_LAST_TICK)
         self.ticks.put(_LAST_TICK, now_us)
-        deaf_us = 0 if last_tick_us is None else now_us - last_tick_us
+        was_deaf = last_tick_us is not None and now_us - last_tick_us > silence_us
         for service, voice in self.voices.items():
-            if deaf_us > silence_us and not voice.missing:
-                self.voices.put(service, voice.model_copy(update={"heard_us": now_us}))
+            if was_deaf and not voice.missing:
+                self.voices.delete(service)
                 continue
             silent_us = now_us - voice.heard_us
             if voice.missing and silent_us > forget_us:

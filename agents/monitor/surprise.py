@@ -26,6 +26,8 @@ class SurpriseConfig(AgentConfig):
         metrics: glob patterns of the metrics watched.
         begins_at, ends_below: scores, as -log10 of the probability; 6 is one value in a million.
         for_samples: so many samples in a row begin or end it.
+        change_min: a value closer than this share to what is usual is no news, however steady the series was.
+        accept_after: after so many odd samples the new ways are learned, and become usual.
         severity: ``info`` tells it with an incident and never opens one; what is unusual is seldom wrong.
         history, warm_up: values remembered per series, and how many must be known before one is judged.
         series_max: no more series than this are watched in one partition; the least recently seen is forgotten.
@@ -35,6 +37,8 @@ class SurpriseConfig(AgentConfig):
     begins_at: float = Field(default=6.0, gt=0.0)
     ends_below: float = Field(default=3.0, gt=0.0)
     for_samples: int = Field(default=3, ge=1)
+    change_min: float = Field(default=0.2, ge=0.0)
+    accept_after: int = Field(default=60, ge=1)
     severity: Severity = "info"
     history: int = Field(default=300, ge=8)
     warm_up: int = Field(default=60, ge=8)
@@ -42,17 +46,22 @@ class SurpriseConfig(AgentConfig):
 
 
 class Series(BaseModel):
-    """What is remembered of one series: its past, and the samples in a row that speak against the present verdict."""
+    """What is remembered of one series: its past, and the samples in a row that speak against the present verdict.
+
+    ``odd_for`` counts the samples since it became odd; 0 while it is not.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     history: str = ""
-    odd: bool = False
+    odd_for: int = 0
     against: int = 0
 
 
 class SurpriseDetector(Agent[MetricSampled, Noticed]):
     """Finds ``metric.surprise``; its subject is the metric with its labels.
+
+    Odd values are not learned at first, or the second of a row would be less surprising than the first.
 
     Remembers: the last values of each series watched, about 3 KB.
     """
@@ -78,19 +87,21 @@ class SurpriseDetector(Agent[MetricSampled, Noticed]):
         known = self.series.get(key) or Series()
         scorer = self._scorer(key, known)
         usual = scorer.usual
-        score = scorer.update(sample.value)
-        speaks_against = score < config.ends_below if known.odd else score >= config.begins_at
+        score = scorer.score(sample.value) if _is_news(sample.value, usual, config.change_min) else 0.0
+        was_odd = known.odd_for > 0
+        speaks_against = score < config.ends_below if was_odd else score >= config.begins_at
         against = known.against + 1 if speaks_against else 0
-        odd = known.odd
-        if against >= config.for_samples:
-            odd, against = not odd, 0
-        self._remember(key, Series(history=scorer.snapshot()["history"], odd=odd, against=against))
-        if odd != known.odd:
-            yield (
-                _begun(event, subject, score, usual, config.severity)
-                if odd
-                else _ended(event, subject, config.severity)
-            )
+        turned = against >= config.for_samples
+        is_odd = was_odd != turned
+        odd_for = known.odd_for + 1 if is_odd else 0
+        if score < config.begins_at or odd_for > config.accept_after:
+            scorer.update(sample.value)
+        history = scorer.snapshot()["history"]
+        self._remember(key, Series(history=history, odd_for=odd_for, against=0 if turned else against))
+        if turned and is_odd:
+            yield _begun(event, subject, score, usual, config.severity)
+        elif turned:
+            yield _ended(event, subject, config.severity)
 
     def _scorer(self, key: str, known: Series) -> Surprise:
         scorer = self._scorers.get(key)
@@ -138,6 +149,14 @@ def _ended(event: Event[MetricSampled], subject: str, severity: Severity) -> Ano
         summary=f"over: {sample.metric} of {sample.service} is as usual",
         evidence=(event.id,),
     )
+
+
+def _is_news(value: float, usual: tuple[float, float] | None, change_min: float) -> bool:
+    if usual is None:
+        return False
+    low, high = usual
+    distance = max(low - value, value - high)
+    return distance > change_min * max(abs(low), abs(high))
 
 
 def _subject_of(sample: MetricSampled) -> str:

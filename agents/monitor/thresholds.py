@@ -52,11 +52,10 @@ class ThresholdRule(BaseModel):
         """Whether the value is beyond the limit."""
         return (self.above is not None and value > self.above) or (self.below is not None and value < self.below)
 
-    @property
-    def expected(self) -> str:
+    def expected(self, unit: str) -> str:
         """The limits, for people."""
         parts = ((self.below, "at least"), (self.above, "at most"))
-        return " and ".join(f"{word} {limit:g}" for limit, word in parts if limit is not None)
+        return " and ".join(f"{word} {_shown(limit, unit)}" for limit, word in parts if limit is not None)
 
 
 class ThresholdConfig(AgentConfig):
@@ -140,16 +139,17 @@ class ThresholdDetector(Agent[MetricSampled, Noticed]):
 def _begun(rule: ThresholdRule, event: Event[MetricSampled], subject: str) -> AnomalyDetected:
     sample = event.payload
     where = f" ({subject})" if subject else ""
+    expected = rule.expected(sample.unit)
     return AnomalyDetected(
         service=sample.service,
         system=sample.system,
         kind=rule.kind,
         subject=subject,
         severity=rule.severity,
-        summary=f"{sample.metric} of {sample.service}{where} is {_shown(sample)}, expected {rule.expected}",
+        summary=f"{sample.service}: {sample.metric}{where} is {_shown(sample.value, sample.unit)}, expected {expected}",
         evidence=(event.id,),
         value=sample.value,
-        expected=rule.expected,
+        expected=expected,
     )
 
 
@@ -161,10 +161,14 @@ def _ended(rule: ThresholdRule, event: Event[MetricSampled], subject: str) -> An
         kind=rule.kind,
         subject=subject,
         severity=rule.severity,
-        summary=f"over: {sample.metric} of {sample.service} is {_shown(sample)}",
+        summary=f"over: {sample.service}: {sample.metric} is {_shown(sample.value, sample.unit)}",
         evidence=(event.id,),
     )
 
 
-def _shown(sample: MetricSampled) -> str:
-    return f"{sample.value:.4g} {sample.unit}" if sample.unit != "1" else f"{sample.value:.4g}"
+def _shown(value: float, unit: str) -> str:
+    if unit == "By":
+        for name, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+            if abs(value) >= size:
+                return f"{value / size:.3g} {name}"
+    return f"{value:.4g}" if unit == "1" else f"{value:.4g} {unit}"

@@ -9,6 +9,7 @@ import pytest
 from agents.ports import ExecuteAction, RecallProblem
 from tests.agents.loop_by_hand import LoopByHand, shipped_topology
 from tests.agents.sickbed import FAULTS, Experience, Patient
+from tests.agents.world import Answers
 from topology.graph import Topology
 from topology.payloads.diagnoses import ProblemDiagnosed
 from topology.payloads.healing import ActionFinished, ActionStarted, OutcomeVerified, PlanProposed
@@ -32,7 +33,7 @@ class Story:
     now: float = 0.0
 
     def __post_init__(self) -> None:
-        answers = {ExecuteAction: self.patient.execute, RecallProblem: self.experience.recall}
+        answers: Answers = {ExecuteAction: self.patient.execute, RecallProblem: self.experience.recall}
         self.loop = LoopByHand(self.topology, answers, restart_always=self.restart_always)
         self._taught = 0
 

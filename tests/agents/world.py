@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from topology.agent import Agent
+from topology.agent import Agent, World
 from topology.event import Event, Payload
 from topology.ids import derived_id
 from topology.question import A, Question
@@ -48,11 +48,13 @@ def event(payload: Payload, seconds: float = 0.0) -> Event[Any]:
     return Event(id=derived_id("test", next(_numbers)), timestamp=at(seconds), source="test", payload=payload)
 
 
-def process(agent: Agent[Any, Any], happened: Event[Any], answers: Answers | None = None) -> list[Any]:
+def process(
+    agent: Agent[Any, Any], happened: Event[Any], answers: Answers | None = None, *, world: World | None = None
+) -> list[Any]:
     """What an agent concludes from one event; an agent that does not want it concludes nothing."""
     if not agent.can_handle(happened):
         return []
-    concluded = agent.process(happened, AnsweringWorld(happened.timestamp, answers))
+    concluded = agent.process(happened, world or AnsweringWorld(happened.timestamp, answers))
     if not isinstance(concluded, AsyncIterable):
         return list(concluded)
     return asyncio.run(_collected(concluded))
