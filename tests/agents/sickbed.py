@@ -29,7 +29,7 @@ class Patient:
 
     fault: str = ""
     since: float = 0.0
-    restarting_until: float = -1.0
+    probed_at: float = 0.0
     requests: list[ActionRequest] = field(default_factory=list)
     done: dict[str, ExecutionReport] = field(default_factory=dict)
 
@@ -55,7 +55,7 @@ class Patient:
         return self.done[question.idempotency_key]
 
     def telemetry(self, now: float) -> Iterator[Signal]:
-        """What is said in the half second that ends now."""
+        """What is said in the half second or so that ends now."""
         yield from self._heartbeats(now)
         resident = 30e6 + (40e6 * (now - self.since) if self.fault == "leak" else 0.0)
         yield MetricSampled(service="ledger", metric="process.memory.usage", value=min(resident, 280e6), unit="By")
@@ -67,8 +67,8 @@ class Patient:
 
     def _heartbeats(self, now: float) -> Iterator[Signal]:
         answer = _ANSWERS.get(self.fault, "ok")
-        in_time = answer != "timeout" or (now * 2) % 2 == 0
-        if in_time:
+        if answer != "timeout" or now >= self.probed_at + 1.0:
+            self.probed_at = now
             latency_ms = 380.0 if self.fault == "eater" else 9.0
             yield HeartbeatSeen(service="ledger", healthy=answer == "ok", answer=answer, latency_ms=latency_ms)
         store = "refused" if self.fault == "backend-lost" else "ok"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from random import Random
 
 import pytest
 
@@ -31,6 +32,7 @@ class Story:
     patient: Patient = field(default_factory=Patient)
     experience: Experience = field(default_factory=Experience)
     now: float = 0.0
+    noise: Random | None = None
 
     def __post_init__(self) -> None:
         answers: Answers = {ExecuteAction: self.patient.execute, RecallProblem: self.experience.recall}
@@ -38,11 +40,16 @@ class Story:
         self._taught = 0
 
     def live(self, seconds: float) -> None:
-        for _ in range(round(seconds * 2)):
-            self.now += 0.5
-            self.loop.hear(self.now, self.patient.telemetry(self.now))
-            if self.now == int(self.now):
-                self.loop.tick(self.now)
+        end = self.now + seconds
+        while self.now < end:
+            ticked = int(self.now)
+            self.now += self.noise.uniform(0.3, 0.8) if self.noise else 0.5
+            telemetry = list(self.patient.telemetry(self.now))
+            if self.noise:
+                self.noise.shuffle(telemetry)
+            self.loop.hear(self.now, telemetry)
+            if int(self.now) > ticked:
+                self.loop.tick(int(self.now))
             experiences = self.loop.payloads(ExperienceRecorded)
             for experience in experiences[self._taught :]:
                 self.experience.learn(experience)
@@ -126,6 +133,19 @@ def test_met_again_each_of_the_six_faults_is_recalled_and_repaired_at_the_first_
         assert [o.verdict for o in second[fault].outcomes] == ["verified"], fault
         assert second[fault].plans[0].recalled, fault
         assert second[fault].diagnosed[0].recalled, fault
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_timing_noise_changes_neither_the_problem_nor_the_cure(topology: Topology, seed: int) -> None:
+    calm = Story(topology)
+    noisy = Story(topology, noise=Random(seed))
+    for fault in FAULTS:
+        for story in (calm, noisy):
+            story.live(5)
+        expected, found = calm.suffer(fault), noisy.suffer(fault)
+        assert [d.problem for d in found.diagnosed] == [d.problem for d in expected.diagnosed], fault
+        assert found.tried == expected.tried, fault
+        assert [o.verdict for o in found.outcomes] == [o.verdict for o in expected.outcomes], fault
 
 
 def test_the_cause_of_each_fault_is_the_service_that_has_it(topology: Topology) -> None:
