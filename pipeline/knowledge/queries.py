@@ -9,11 +9,12 @@ SELECT EXISTS (SELECT FROM problems WHERE fingerprint = $1)
 """
 
 # The problems nearest to a question by words and by meaning, with their places in the two rankings; NULL when not among the first.
+# MATERIALIZED, or a cached plan would take the text apart again for every row.
 # Similarity is the cosine of the full vectors; the index is over half-precision ones and only proposes.
 # $1 vector, $2 text, $3 provider, $4 the asked problem's fingerprint (itself left out), $5 candidates per ranking,
 # $6 least similarity.
 SIMILAR_PROBLEMS = """
-WITH asked AS (
+WITH asked AS MATERIALIZED (
     SELECT replace(plainto_tsquery('english', search_words($2))::text, '&', '|')::tsquery AS words
 ),
 by_words AS (

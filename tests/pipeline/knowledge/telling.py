@@ -144,7 +144,7 @@ def repair_events(
 
 def lesson_events(number: int = 1, start: float = 0.0, *, succeeded: bool = True) -> list[Event[Payload]]:
     """What was learned from an incident: an experience, advice, and a pattern's life."""
-    pattern = f"restart-loop-{number % 3}"
+    pattern = f"restart-loop-{number % 2}"
     return [
         event(experience(number, succeeded=succeeded), start + 10, source="learn"),
         event(
@@ -162,7 +162,7 @@ def lesson_events(number: int = 1, start: float = 0.0, *, succeeded: bool = True
                 rule={"seq": ["exit", number]},
                 problem="fp:v1:crash",
                 confidence=(number % 10) / 10,
-                parent="" if number < 3 else "restart-loop-parent",
+                parent="" if number < 2 else "restart-loop-parent",
             ),
             start + 11,
             source="mine",

@@ -8,7 +8,7 @@ import pytest
 
 from agents.ports import RecallProblem
 from pipeline.knowledge.connections import Pool, open_pool
-from pipeline.knowledge.store import PostgresKnowledge
+from pipeline.knowledge.store import SIMILAR_FROM, PostgresKnowledge
 from pipeline.sinks.postgres import KnowledgeSink
 from tests.pipeline.knowledge.telling import PROVIDER, diagnosis, embed, event, experience, whole_story
 from tests.pipeline.knowledge.wire import wire_to
@@ -67,10 +67,10 @@ async def test_a_problem_in_other_words_is_similar_and_lends_its_experience(
         experience(1, problem="fp:v1:pool", solution="raise-limit"),
         experience(2, problem="fp:v1:disk", solution="rotate-logs"),
     )
-    found = await knowledge.recall(question("fp:v1:new", "ConnectionPool of payment was exhausted: no free connection"))
+    found = await knowledge.recall(question("fp:v1:new", "ConnectionPool of payment exhausted: no free connection"))
     assert not found.known
     assert [similar.problem for similar in found.similar] == ["fp:v1:pool"]
-    assert 0.5 <= found.similar[0].similarity < 1
+    assert SIMILAR_FROM <= found.similar[0].similarity < 1
     assert [(record.solution, record.similarity) for record in found.records] == [
         ("raise-limit", found.similar[0].similarity)
     ]
