@@ -1,3 +1,5 @@
+"""What could be tried, and what is known of it."""
+
 from __future__ import annotations
 
 from agents.diagnostic.candidates import candidates_for

@@ -1,3 +1,5 @@
+"""When an incident is diagnosed, and as what."""
+
 from __future__ import annotations
 
 from typing import Any

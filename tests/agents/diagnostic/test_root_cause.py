@@ -1,3 +1,5 @@
+"""Which symptom is the cause of the others."""
+
 from __future__ import annotations
 
 from itertools import permutations

@@ -1,3 +1,5 @@
+"""What is tried, in which order, and when no more."""
+
 from __future__ import annotations
 
 from typing import Any

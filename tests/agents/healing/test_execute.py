@@ -1,3 +1,5 @@
+"""A started action is carried out and ends."""
+
 from __future__ import annotations
 
 import pytest

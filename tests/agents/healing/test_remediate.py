@@ -1,3 +1,5 @@
+"""What may be done, and what is refused."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""Whether a repair helped."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""What outcomes teach."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""What other tools and people say."""
+
 from __future__ import annotations
 
 from agents.monitor.alerts import AlertWatcher

@@ -1,3 +1,5 @@
+"""Findings become incidents: one per system at a time."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""Errors in logs, as a rate."""
+
 from __future__ import annotations
 
 from typing import Any

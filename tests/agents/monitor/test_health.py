@@ -1,3 +1,5 @@
+"""What probes say becomes symptoms that begin and end."""
+
 from __future__ import annotations
 
 from hypothesis import given

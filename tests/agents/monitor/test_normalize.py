@@ -1,3 +1,5 @@
+"""Signals of any sender become alike."""
+
 from __future__ import annotations
 
 import pytest

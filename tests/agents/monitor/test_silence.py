@@ -1,3 +1,5 @@
+"""Services that are heard no more."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""Metrics that behave as they never did."""
+
 from __future__ import annotations
 
 import math

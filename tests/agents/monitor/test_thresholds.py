@@ -1,3 +1,5 @@
+"""Limits an operator has set."""
+
 from __future__ import annotations
 
 import pytest
