@@ -70,7 +70,9 @@ async def servers(settings: Settings, progress: Progress) -> AsyncIterator[Addre
         lease = await asyncio.to_thread(acquire, settings.state_dir, need=frozenset(need), progress=progress)
     try:
         redis_url = settings.redis_url.get_secret_value() if settings.redis_url else lease and lease.redis_url
-        database_url = settings.database_url.get_secret_value() if settings.database_url else lease and lease.database_url
+        database_url = (
+            settings.database_url.get_secret_value() if settings.database_url else lease and lease.database_url
+        )
         yield Addresses(redis_url or "", database_url or "", lease)
     finally:
         if lease is not None:
@@ -144,9 +146,7 @@ async def deployed(
         stack.push_async_callback(executors.close)
         knowledge = PostgresKnowledge(pool, embed=embed, provider=PROVIDER)
         handlers: Handlers = {RecallProblem: knowledge.recall, ExecuteAction: executors.answer}
-        worker = Worker(
-            mesh, topology, handlers, name=settings.worker_name, stages=stages, lease_s=settings.lease_s
-        )
+        worker = Worker(mesh, topology, handlers, name=settings.worker_name, stages=stages, lease_s=settings.lease_s)
         intake = topology.streams.get(INTAKE)
         deployment = Deployment(
             settings, topology, mesh, pool, knowledge, executors, worker, Publisher(mesh, intake) if intake else None

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from pipeline.assembly import Deployment
-from pipeline.console.story import STREAMS, Step, Stories, Story
-from pipeline.engine.outputs import DEAD_LETTERS
+from pipeline.console.story import Step, Story
+from pipeline.console.watch import Watch
 from pipeline.patient.ward import Patient
-from pipeline.tap import now, tap
-from topology.event import Event, Payload
+from topology.errors import AiopsError
 
 SYSTEM = "ledger"
 """The system the patient is, in the shipped topology."""
+PROBED = ("ledger", "ledger-store")
+"""Its services that have a health page."""
+READY_WITHIN_S = 30.0
 CLOSED_WITHIN_S = 90.0
-QUIET_S = 1.0
-"""How long the patient must have been well before the next fault."""
+_POLL_S = 0.05
+
+
+class TrialImpossibleError(AiopsError):
+    """The trial could not begin; nothing was broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +43,13 @@ class FaultReport:
     recalled: bool
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class TrialReport:
-    """What ``--once --json`` prints."""
+    """What ``--once --json`` prints; ``events`` were put on streams by this worker and its sources."""
 
-    faults: list[FaultReport] = field(default_factory=list)
-    events: int = 0
-    dead_letters: int = 0
+    faults: tuple[FaultReport, ...]
+    events: int
+    dead_letters: int
 
     @property
     def passed(self) -> bool:
@@ -57,92 +62,74 @@ class TrialReport:
 
 
 class Trial:
-    """Watches the streams and lets faults happen, one after the other.
+    """Lets faults happen, one after the other, and reports how the loop dealt with each.
 
     Args:
-        heard: told every event that is heard, for the console.
+        watch: follows the streams; must be running.
     """
 
-    def __init__(
-        self, deployment: Deployment, patient: Patient, heard: Callable[[Event[Payload], datetime], object]
-    ) -> None:
+    def __init__(self, deployment: Deployment, patient: Patient, watch: Watch) -> None:
         self._deployment = deployment
         self._patient = patient
-        self._heard = heard
-        self._stories = Stories()
-        self._news = asyncio.Event()
-        self._report = TrialReport()
-
-    async def watch(self) -> None:
-        """Follow the story's streams until cancelled; must run beside :meth:`run`."""
-        streams = [self._deployment.topology.streams[name] for name in STREAMS]
-        async for records in tap(self._deployment.mesh, [*streams, DEAD_LETTERS], since=now()):
-            for record in records:
-                if record.stream == DEAD_LETTERS.name:
-                    self._report.dead_letters += 1
-                elif record.event_type != "tick.passed":
-                    at = datetime.fromtimestamp(record.offset.ms / 1000, UTC)
-                    self._stories.take(record.event, at)
-                    self._heard(record.event, at)
-            self._news.set()
+        self._watch = watch
 
     async def run(self, faults: Sequence[str]) -> TrialReport:
-        """Let each fault happen to the well patient, and wait until its loop is closed."""
-        for fault in faults:
-            await self.strike(fault)
-        publisher = self._deployment.publisher
-        self._report.events = self._deployment.worker.counts.outputs + (publisher.published if publisher else 0)
-        return self._report
+        """Let each fault happen to the well patient, and wait until its loop is closed.
+
+        Raises:
+            TrialImpossibleError: the loop, or the patient, did not get ready.
+        """
+        await self.ready()
+        reports = [await self.strike(fault) for fault in faults]
+        publisher, counts = self._deployment.publisher, self._deployment.worker.counts
+        events = counts.outputs + (publisher.published if publisher else 0)
+        return TrialReport(tuple(reports), events, self._watch.dead_letters)
+
+    async def ready(self) -> None:
+        """Wait until the loop hears the patient and the patient is well."""
+
+        def hears_the_patient() -> bool:
+            return all(self._watch.pulse.health_of(service).startswith("ok") for service in PROBED)
+
+        if not await self._watch.until(hears_the_patient, READY_WITHIN_S):
+            heard = {service: self._watch.pulse.health_of(service) or "nothing" for service in PROBED}
+            msg = f"after {READY_WITHIN_S:.0f} s the loop heard {heard} of the patient, expected ok; see `aiops doctor`"
+            raise TrialImpossibleError(msg)
 
     async def strike(self, fault: str) -> FaultReport:
         """Let one fault happen, wait until its loop is closed or until it takes too long, and report."""
-        await self._until(self._is_quiet, CLOSED_WITHIN_S)
-        before = {story.incident for story in self._stories.of(SYSTEM)}
+        await self._watch.until(self._is_quiet, CLOSED_WITHIN_S)
+        stories = self._watch.stories
+        before = {story.incident for story in stories.of(SYSTEM)}
         struck_s = time.time()
         await self._patient.fault(fault)
 
         def story() -> Story | None:
-            new = [story for story in self._stories.of(SYSTEM) if story.incident not in before]
+            new = [story for story in stories.of(SYSTEM) if story.incident not in before]
             return next((story for story in new if story.cure), new[-1] if new else None)
 
         def is_closed() -> bool:
             found = story()
             return found is not None and found.is_closed
 
-        if await self._until(is_closed, CLOSED_WITHIN_S):
+        if await self._watch.until(is_closed, CLOSED_WITHIN_S):
             await self._until_known(story())
         report = _measure(fault, struck_s, story())
-        self._report.faults.append(report)
         if not report.verified:
             await self._patient.heal()  # so that the next fault finds a well patient
         return report
 
     def _is_quiet(self) -> bool:
-        return not [story for story in self._stories.open if story.system == SYSTEM]
+        return not [story for story in self._watch.stories.open if story.system == SYSTEM]
 
     async def _until_known(self, story: Story | None) -> None:
         """Wait until the lesson is in the knowledge: only then can it be recalled."""
-        if story is None:
-            return
         deadline_s = time.monotonic() + CLOSED_WITHIN_S
-        while time.monotonic() < deadline_s:
+        while story is not None and time.monotonic() < deadline_s:
             known = await self._deployment.knowledge.incident(story.incident)
             if known is not None and any(experience.succeeded for experience in known.experiences):
                 return
-            await asyncio.sleep(0.05)
-
-    async def _until(self, condition: Callable[[], bool], within_s: float) -> bool:
-        deadline_s = time.monotonic() + within_s
-        while not condition():
-            remaining_s = deadline_s - time.monotonic()
-            if remaining_s <= 0:
-                return False
-            self._news.clear()
-            try:
-                await asyncio.wait_for(self._news.wait(), remaining_s)
-            except TimeoutError:
-                return condition()
-        return True
+            await asyncio.sleep(_POLL_S)
 
 
 def _measure(fault: str, struck_s: float, story: Story | None) -> FaultReport:

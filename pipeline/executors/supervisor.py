@@ -81,7 +81,9 @@ class ConfigurationExecutor:
         if request.operation == "rollback":
             response = await self._supervisor.post(f"{path}/rollback", None, idempotency_key)
         else:
-            response = await self._supervisor.post(path, {"version": request.parameters.get("version")}, idempotency_key)
+            response = await self._supervisor.post(
+                path, {"version": request.parameters.get("version")}, idempotency_key
+            )
         undo = None
         if response.is_success:
             before = response.json()["undo"]
