@@ -86,6 +86,7 @@ class Deployment:
     Attributes:
         publisher: puts events of sources on the intake.
         routines: everything that runs, for the console and for health.
+        failure: await it to be told of an error that must end everything.
     """
 
     settings: Settings
@@ -97,8 +98,7 @@ class Deployment:
     worker: Worker
     publisher: Publisher | None
     routines: list[Routine] = field(default_factory=list)
-    failure: BaseException | None = None
-    failed: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     async def start(self, *routines: Routine) -> None:
         """Start services; they stop, last first, when the deployment ends."""
@@ -120,8 +120,8 @@ class Deployment:
 
     def give_up(self, error: BaseException) -> None:
         """End everything: going on would do harm."""
-        self.failure = error
-        self.failed.set()
+        if not self.failure.done():
+            self.failure.set_exception(error)
 
     async def stop(self) -> None:
         """Stop what was started: sources first, so that what they said last is still worked on."""

@@ -64,7 +64,8 @@ def run(
         raise UsageError(msg)
     options = RunOptions(
         topology, tuple(stages.split(",")) if stages else None, with_patient, once, _faults(faults), as_json,
-        tuple(_pair(log, "--log") for log in logs), tuple(_pair(probe, "--probe") for probe in probes),
+        tuple((service, str(Path(glob).absolute())) for service, glob in (_pair(log, "--log") for log in logs)),
+        tuple(_pair(probe, "--probe") for probe in probes),
     )  # fmt: skip
     sys.exit(asyncio.run(_run(options, settings())))
 
@@ -78,7 +79,7 @@ async def _run(options: RunOptions, chosen: Settings) -> int:
         addresses = await stack.enter_async_context(servers(chosen, screen.say))
         deployment = await stack.enter_async_context(deployed(chosen, topology, addresses, stages=options.stages))
         door = await open_door(deployment)
-        screen.say(f"door        {door}")
+        screen.say(f"door {door.url}: alerts, events and changes are taken here")
         await listen_to_services(deployment, options.logs, options.probes)
         await listen_to_host(deployment, patient_processes() if options.with_patient else ())
         watch = Watch(deployment.mesh, topology)
@@ -88,17 +89,14 @@ async def _run(options: RunOptions, chosen: Settings) -> int:
         patient = None
         if options.with_patient:
             patient = await stack.enter_async_context(patient_admitted(deployment, door))
-            screen.say(f"patient     {SYSTEM}: http://127.0.0.1:{patient.info.ports['ledger']}/health")
+            screen.say(f"patient {SYSTEM}: http://127.0.0.1:{patient.info.ports['ledger']}/health")
         return await _until_done(options, deployment, patient, watch, stopping)
 
 
 async def _until_done(
     options: RunOptions, deployment: Deployment, patient: Patient | None, watch: Watch, stopping: asyncio.Event
 ) -> int:
-    work: set[asyncio.Task[int]] = {
-        asyncio.create_task(_until_set(stopping)),
-        asyncio.create_task(_until_failed(deployment)),
-    }
+    work: set[asyncio.Future[int]] = {asyncio.create_task(_until_set(stopping)), deployment.failure}
     if patient is not None:
         trial = Trial(deployment, patient, watch)
         work.add(asyncio.create_task(_once(trial, options) if options.once else _for_ever(trial)))
@@ -129,12 +127,6 @@ async def _for_ever(trial: Trial) -> int:
 async def _until_set(stopping: asyncio.Event) -> int:
     await stopping.wait()
     return 0
-
-
-async def _until_failed(deployment: Deployment) -> int:
-    await deployment.failed.wait()
-    assert deployment.failure is not None
-    raise deployment.failure
 
 
 async def _keep_showing(screen: Screen, watch: Watch, deployment: Deployment) -> None:

@@ -43,14 +43,17 @@ class PlainScreen:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._told: dict[UUID, int] = {}
+        self._told: dict[UUID, set[str]] = {}
 
     def show(self, stories: Stories, pulse: Pulse, status: str) -> None:
         for story in stories:
-            lines = [headline(story), *(f"  {fact}" for fact in facts(story))]
-            for line in lines[self._told.get(story.incident, 0) :]:
-                self.say(line)
-            self._told[story.incident] = len(lines)
+            if story.incident not in self._told:
+                self.say(headline(story))
+            told = self._told.setdefault(story.incident, set())
+            for fact in facts(story):
+                if fact not in told:
+                    told.add(fact)
+                    self.say(f"  {fact}")
 
     def say(self, line: str) -> None:
         self._out.write(line + "\n")
