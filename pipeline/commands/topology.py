@@ -1,0 +1,132 @@
+"""``aiops topology``: is it right, what does it look like, what may be written in it?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.commands.output import print_json
+from pipeline.loading import SHIPPED, load_agent, load_topology, read_topology
+from pipeline.main import BAD_CONFIGURATION
+from topology.check import check as defects_of
+from topology.defects import BrokenTopologyError, Defect, show_path
+from topology.describe import describe as as_text
+from topology.describe import mermaid
+from topology.durations import show_duration
+from topology.graph import Stage, Stream, Topology
+from topology.schema import event_schemas, topology_schema
+
+_FILE = click.argument("file", required=False, type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def topology() -> None:
+    """Check, describe or export the schema of a topology; FILE is by default the one that ships."""
+
+
+@topology.command()
+@_FILE
+@_JSON
+def check(file: Path | None, as_json: bool) -> None:
+    """Show everything that is wrong with FILE, with its line and the way out; exit 78 when it cannot run."""
+    defects = _defects(file)
+    errors = sum(defect.severity == "error" for defect in defects)
+    if as_json:
+        print_json({"topology": _name(file), "errors": errors, "defects": [_defect(each) for each in defects]})
+    else:
+        for defect in defects:
+            click.echo(str(defect))
+        others = len(defects) - errors
+        click.echo(
+            f"{_name(file)}: {_count(errors, 'error')}, {_count(others, 'warning or note', 'warnings or notes')}"
+        )
+    if errors:
+        sys.exit(BAD_CONFIGURATION)
+
+
+@topology.command()
+@_FILE
+@click.option("--format", "form", type=click.Choice(["text", "mermaid", "json"]), default="text", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def describe(file: Path | None, form: str, as_json: bool) -> None:
+    """Show the streams and stages of FILE."""
+    found = load_topology(file)
+    if as_json or form == "json":
+        print_json(_described(found))
+    else:
+        click.echo(as_text(found) if form == "text" else mermaid(found), nl=False)
+
+
+@topology.command()
+@click.option("--events", is_flag=True, help="The schemas of all event types instead, by event type.")
+@_FILE
+@click.option("--json", "as_json", is_flag=True, hidden=True)  # there is no other form
+def schema(events: bool, file: Path | None, as_json: bool) -> None:
+    """Print the JSON Schema of topology files, for editors; `config` is checked for the agents that FILE names."""
+    del as_json
+    if events:
+        print_json(event_schemas())
+    else:
+        print_json(topology_schema({stage.spec.agent: stage.agent_class for stage in load_topology(file).stages}))
+
+
+def _defects(file: Path | None) -> tuple[Defect, ...]:
+    try:
+        return defects_of(read_topology(file), load_agent)
+    except BrokenTopologyError as broken:
+        return broken.defects
+
+
+def _name(file: Path | None) -> str:
+    return str(file) if file else SHIPPED
+
+
+def _defect(defect: Defect) -> dict[str, Any]:
+    return {
+        "file": defect.origin,
+        "line": defect.line,
+        "path": show_path(defect.path),
+        "severity": defect.severity,
+        "found": defect.found,
+        "expected": defect.expected,
+        "remedy": defect.remedy,
+    }
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
+def _described(found: Topology) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "streams": {name: _stream(stream) for name, stream in found.streams.items()},
+        "stages": [_stage(stage) for stage in found.stages],
+    }
+
+
+def _stream(stream: Stream) -> dict[str, Any]:
+    spec = stream.spec
+    return {
+        "carries": sorted(payload.event_type for payload in stream.carries),
+        "key": spec.key,
+        "partitions": stream.partitions,
+        "ticks": show_duration(spec.ticks) if spec.ticks else None,
+        "retain": show_duration(spec.retain) if spec.retain else None,
+        "priority": spec.priority,
+    }
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    return {
+        "id": stage.id,
+        "agent": stage.spec.agent,
+        "consumes": [stream.name for stream in stage.inputs],
+        "takes": sorted(stage.wanted_types),
+        "emits": {payload.event_type: stream.name for payload, stream in stage.routes.items()},
+        "config": stage.config.model_dump(mode="json"),
+    }

@@ -1,0 +1,142 @@
+"""``aiops ingest`` and, at the other end, ``aiops tap``."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import redis
+
+from pipeline.engine.keys import Keys
+from tests.pipeline.commands.calling import PROGRAM, call, call_json
+from tests.polling import wait_until
+from topology.codec import decode
+from topology.payloads import AlertFired
+
+ALERTS: dict[str, Any] = {
+    "version": "4",
+    "status": "firing",
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {"alertname": "Down", "service": service, "severity": "critical"},
+            "annotations": {"summary": f"{service} is down, write to jane@example.com"},
+            "startsAt": "2026-03-01T12:00:00Z",
+            "fingerprint": service,
+        }
+        for service in ("web", "store")
+    ],
+}
+
+
+@pytest.fixture
+def alerts(tmp_path: Path) -> Path:
+    file = tmp_path / "alerts.json"
+    file.write_bytes(orjson.dumps(ALERTS))
+    return file
+
+
+@pytest.fixture
+def mesh_url(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    return redis_url
+
+
+def test_a_foreign_payload_becomes_events_one_line_each(alerts: Path) -> None:
+    result = call("ingest", "alertmanager", alerts)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    events = [decode(line) for line in result.stdout.splitlines()]
+    payloads = [event.payload for event in events]
+    assert [payload.service for payload in payloads if isinstance(payload, AlertFired)] == ["web", "store"]
+
+
+def test_standard_input_is_read_and_personal_data_is_masked(alerts: Path) -> None:
+    result = call("ingest", "alertmanager", "-", stdin=alerts.read_bytes())
+
+    assert result.exit_code == 0
+    assert "[masked:email]" in result.stdout
+    assert "jane@" not in result.stdout
+
+
+def test_one_bad_item_refuses_the_whole_and_says_which(tmp_path: Path) -> None:
+    bad = ALERTS | {"alerts": [*ALERTS["alerts"], {"labels": {"alertname": "Down"}, "startsAt": "yesterday"}]}
+
+    result = call("ingest", "alertmanager", "-", stdin=orjson.dumps(bad))
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "alerts[2].startsAt: found 'yesterday', expected an RFC 3339 date and time" in result.stderr
+
+
+def test_events_published_twice_are_on_the_intake_once(alerts: Path, mesh_url: str) -> None:
+    assert call_json("ingest", "alertmanager", alerts, "--publish", "--json") == {"accepted": 2, "duplicates": 0}
+    assert call("ingest", "alertmanager", alerts, "--publish").stdout == "accepted 0, duplicates 2\n"
+
+    with redis.Redis.from_url(mesh_url) as client:
+        assert sum(client.xlen(Keys("aiops").partition(("intake", p))) for p in range(4)) == 2
+
+
+def test_a_tap_shows_what_is_on_a_stream(alerts: Path, mesh_url: str) -> None:
+    call("ingest", "alertmanager", alerts, "--publish")
+
+    lines = call("tap", "intake", "--from-start", "--count", "2").stdout.splitlines()
+    encoded = call("tap", "intake", "--from-start", "--count", "2", "--json").stdout.splitlines()
+
+    assert all("alert.fired" in line for line in lines)
+    assert {line.split()[2] for line in lines} == {"web", "store"}
+    assert {decode(line).event_type for line in encoded} == {"alert.fired"}
+
+
+def test_a_tap_hears_what_is_said_from_now_on_and_only_what_it_asked_for(
+    alerts: Path, tmp_path: Path, mesh_url: str
+) -> None:
+    heartbeat = {
+        "event_type": "heartbeat.seen", "source": "test", "payload": {"service": "web", "healthy": True, "answer": "ok"}
+    }  # fmt: skip
+    call("ingest", "alertmanager", alerts, "--publish")
+    with subprocess.Popen(
+        [PROGRAM, "tap", "intake", "--where", "heartbeat.*", "--count", "1", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as tapping:
+        # The tap may not listen yet when the first one is published; each posting is a new event.
+        wait_until(lambda: _publish(heartbeat) and tapping.poll() is not None, saying="the tap has heard one")
+        out, _ = tapping.communicate(timeout=10)
+
+    assert tapping.returncode == 0
+    assert [decode(line).event_type for line in out.splitlines()] == ["heartbeat.seen"]
+
+
+def _publish(event: dict[str, Any]) -> bool:
+    return call("ingest", "events", "-", "--publish", stdin=orjson.dumps(event)).exit_code == 0
+
+
+def test_an_entry_that_is_no_event_is_told_of_and_passed_over(alerts: Path, mesh_url: str) -> None:
+    with redis.Redis.from_url(mesh_url) as client:
+        client.xadd(Keys("aiops").partition(("intake", 0)), {"k": "x", "t": "alert.fired", "e": "garbage"})
+    call("ingest", "alertmanager", alerts, "--publish")
+
+    result = call("tap", "intake", "--from-start", "--count", "2", "--json")
+
+    assert len([decode(line) for line in result.stdout.splitlines()]) + result.stderr.count("cannot be decoded") == 2
+    assert "intake/0" in result.stderr
+
+
+def test_a_type_that_nothing_has_is_refused(mesh_url: str) -> None:
+    result = call("tap", "intake", "--where", "metric.sample")
+
+    assert result.exit_code == 2
+    assert "metric.sampled" in result.stderr
+
+
+def test_events_wait_on_embedded_servers_for_the_next_run(
+    alerts: Path, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIOPS_STATE_DIR", str(state_dir))
+
+    assert call_json("ingest", "alertmanager", alerts, "--publish", "--json")["accepted"] == 2
+    assert call_json("stop", "--json")["state_dir"] == str(state_dir)
+    assert len(call("tap", "intake", "--from-start", "--count", "2").stdout.splitlines()) == 2
