@@ -23,6 +23,8 @@ VERBS = {
     "ingest": ("pipeline.commands.ingest:ingest", "Turn foreign payloads into events, and publish them if asked to."),
     "tap": ("pipeline.commands.tap:tap", "Listen in on a stream."),
     "incidents": ("pipeline.commands.incidents:incidents", "List incidents, or tell the story of one."),
+    "approve": ("pipeline.commands.approval:approve", "Allow a plan that waits; without one, list those that wait."),
+    "deny": ("pipeline.commands.approval:deny", "Forbid a plan that waits."),
     "stop": ("pipeline.commands.stop:stop", "Stop the embedded servers of the state directory."),
 }
 """Verb -> where it is, and what it does in one line."""

@@ -41,7 +41,7 @@ async def incidents_named(pool: Pool, beginning: str, *, limit: int = 10) -> lis
     """The incidents whose id begins so, newest first; raises RetryableError when the store is away."""
     async with borrowed(pool, "look for an incident") as connection:
         rows = await connection.fetch(_INCIDENTS_NAMED, without_nul(beginning), limit)
-    return [row["id"] for row in rows]
+    return [UUID(bytes=row["id"].bytes) for row in rows]
 
 
 async def waiting_plans(pool: Pool, beginning: str = "") -> list[WaitingPlan]:
@@ -52,7 +52,7 @@ async def waiting_plans(pool: Pool, beginning: str = "") -> list[WaitingPlan]:
         WaitingPlan(
             PlanProposed.model_validate(parse_payload("plan.proposed", row["schema_version"], row["payload"])),
             row["as_of"],
-            row["event"],
+            UUID(bytes=row["event"].bytes),  # not the driver's own class, which no JSON writer knows
         )
         for row in rows
     ]

@@ -35,7 +35,7 @@ def call(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
 def call_json(*arguments: str | Path, stdin: str | bytes | None = None) -> Any:
     """Call a verb that succeeds; the one JSON document it printed."""
     result = call(*arguments, stdin=stdin)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, result.output or repr(result.exception)
     return orjson.loads(result.stdout)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pytest
 
@@ -16,7 +16,7 @@ from topology.event import Event, Payload
 
 
 @pytest.fixture
-def stored_url(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def stored_url(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty knowledge that the command uses."""
 
     async def prepare() -> None:
@@ -27,7 +27,7 @@ def stored_url(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
 
     asyncio.run(prepare())
     monkeypatch.setenv("DATABASE_URL", database_url)
-    yield database_url
+    return database_url
 
 
 def store(url: str, events: Iterable[Event[Payload]]) -> None:
