@@ -1,4 +1,4 @@
-"""Who answers the questions of agents, and how often they are tried."""
+"""Who answers the questions of agents, how often they are tried, and what it comes to when they cannot."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pipeline.engine.attempt import AnswerFailedError
 from topology.errors import ConfigurationError, RetryableError
 from topology.question import Question
 from topology.spec import RetrySpec
@@ -40,3 +41,9 @@ async def ask(handlers: Handlers, question: Question[Any], retry: RetrySpec) -> 
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, retry.longest_pause.total_seconds())
     raise AssertionError
+
+
+def failed(question: Question[Any], error: Exception, retry: RetrySpec) -> AnswerFailedError:
+    """What to hand in as the answer when :func:`ask` raised."""
+    attempts = retry.attempts if isinstance(error, RetryableError) else 1
+    return AnswerFailedError(f"{type(question).__name__} was not answered: {error}", attempts)

@@ -27,7 +27,15 @@ class ImpureAgentError(AiopsError):
 
 
 class AnswerFailedError(AiopsError):
-    """The world could not answer, however often it was asked."""
+    """The world could not answer, however often it was asked.
+
+    Attributes:
+        attempts: how often that was.
+    """
+
+    def __init__(self, message: str, attempts: int = 1) -> None:
+        super().__init__(message)
+        self.attempts = attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,7 @@ def attempt(
     """
     world = _World(event, answers, [])
     try:
-        return list(_conclusions(agent, event, world)), world.used
+        return list(_conclusions(agent, event, world)), list(dict.fromkeys(world.used))
     except _Unanswered as unanswered:
         return unanswered.open_question
 

@@ -6,24 +6,35 @@ mesh every output is a function of the input.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from pipeline.engine.asking import Handlers, ask
+from pipeline.engine.asking import Handlers, ask, failed
 from pipeline.engine.attempt import OpenQuestion
 from pipeline.engine.memory import MemoryMesh
 from pipeline.engine.mesh import FencedError, Lease, Mesh
 from pipeline.engine.outputs import OPERATION_STREAMS
 from pipeline.engine.record import BEGINNING, Offset, Place, Record, output_for
-from pipeline.engine.task import Memory, MustRestoreError, PartitionTask, failed, inputs_of
+from pipeline.engine.task import PartitionTask, inputs_of
 from pipeline.engine.ticker import ticks
+from pipeline.engine.verdict import HaltedError, Memory, MustRestoreError
 from topology.event import Event, Payload
 from topology.graph import Stage, Topology
 from topology.moments import to_us
 
 _LEASE_S = 3600.0 * 24 * 365
+
+
+@dataclass(slots=True)
+class _Held:
+    lease: Lease
+    memory: Memory
+    task: PartitionTask
+    open: deque[OpenQuestion] = field(default_factory=deque)
 
 
 class Driver:
@@ -43,7 +54,7 @@ class Driver:
         self.mesh: Mesh = mesh if mesh is not None else MemoryMesh(lambda: self.now_us // 1000)
         self._handlers = handlers or {}
         self._ticked_us = start_us
-        self._tasks: dict[tuple[str, int], tuple[Lease, Memory, PartitionTask]] = {}
+        self._tasks: dict[tuple[str, int], _Held] = {}
 
     async def publish(self, stream: str, events: Sequence[Event[Payload]]) -> int:
         """Put events on a stream, as a source does; answers how many were new."""
@@ -74,12 +85,17 @@ class Driver:
         while await self.step(count=count):
             pass
 
-    async def step(self, *, count: int = 500) -> bool:
-        """Let every task read once and commit once, in declared order; False when there was nothing to do."""
+    async def step(self, *, count: int = 500, answers_max: int | None = None) -> bool:
+        """Let every task read once and commit once, in declared order; False when there was nothing to do.
+
+        Args:
+            count: how many records a task reads of each input.
+            answers_max: how many questions of a task are answered now; the others stay open over the commit.
+        """
         busy = False
         for stage in self.topology.stages:
             for partition in range(stage.partitions):
-                busy |= await self._step(stage, partition, count)
+                busy |= await self._step(stage, partition, count, answers_max)
         return busy
 
     def crash(self) -> None:
@@ -96,37 +112,51 @@ class Driver:
         found.sort(key=lambda record: (record.offset, record.partition))
         return [record.event for record in found if record.event_type != "tick.passed"]
 
-    async def _step(self, stage: Stage, partition: int, count: int) -> bool:
-        lease, memory, task = await self._task(stage, partition)
-        records = await self.mesh.read(task.positions, count=count, wait_s=0)
-        if not records and not task.waiting:
+    async def _step(self, stage: Stage, partition: int, count: int, answers_max: int | None) -> bool:
+        held = await self._hold(stage, partition)
+        records = await self.mesh.read(held.task.positions, count=count, wait_s=0)
+        if not records and not held.task.waiting:
             return False
-        task.offer(records)
+        held.task.offer(records)
+        try:
+            await self._process(stage, held, count, answers_max)
+        except HaltedError:
+            del self._tasks[stage.id, partition]
+            await self._commit(held)
+            raise
+        await self._commit(held)
+        return True
+
+    async def _process(self, stage: Stage, held: _Held, count: int, answers_max: int | None) -> None:
+        answered = 0
         while True:
             try:
-                task.step()
+                held.task.step()
             except MustRestoreError:
-                task = (await self._restore(stage, partition, lease, memory))[2]
-                task.offer(await self.mesh.read(task.positions, count=count, wait_s=0))
-            questions = task.take_questions()
-            if not questions and not task.ready:
-                break
-            for question in questions:
-                task.answer(question, await self._answer(stage, lease, question))
-        for fenced in await self.mesh.commit([(lease, task.take_commit())]):
+                held.task = await self._new_task(stage, held.lease, held.memory)
+                held.task.offer(await self.mesh.read(held.task.positions, count=count, wait_s=0))
+            held.open += held.task.take_questions()
+            while held.open and answered != answers_max:
+                question = held.open.popleft()
+                held.task.answer(question, await self._answer(stage, held.lease, question))
+                answered += 1
+            if not held.task.ready:
+                return
+
+    async def _commit(self, held: _Held) -> None:
+        for fenced in await self.mesh.commit([(held.lease, held.task.take_commit())]):
             if fenced is not None:
                 raise fenced
-        return True
 
     async def _answer(self, stage: Stage, lease: Lease, question: OpenQuestion) -> Any:
         try:
             answer = await ask(self._handlers, question.question, stage.spec.retry)
         except Exception as error:  # noqa: BLE001 - as in the worker: the event becomes a dead letter with this reason
-            return failed(question, error)
+            return failed(question.question, error, stage.spec.retry)
         await self.mesh.record_answer(lease, question.key, orjson.dumps(answer))
         return answer
 
-    async def _task(self, stage: Stage, partition: int) -> tuple[Lease, Memory, PartitionTask]:
+    async def _hold(self, stage: Stage, partition: int) -> _Held:
         held = self._tasks.get((stage.id, partition))
         if held is not None:
             return held
@@ -134,16 +164,16 @@ class Driver:
         if lease is None:
             msg = f"{stage.id}/{partition} is owned by somebody else; give the driver a namespace of its own"
             raise FencedError(msg)
-        return await self._restore(stage, partition, lease, Memory())
+        memory = Memory()
+        held = _Held(lease, memory, await self._new_task(stage, lease, memory))
+        self._tasks[stage.id, partition] = held
+        return held
 
-    async def _restore(
-        self, stage: Stage, partition: int, lease: Lease, memory: Memory
-    ) -> tuple[Lease, Memory, PartitionTask]:
-        restored = await self.mesh.restore(lease, inputs_of(stage, partition))
-        task = PartitionTask(stage, partition, restored, memory)
+    async def _new_task(self, stage: Stage, lease: Lease, memory: Memory) -> PartitionTask:
+        restored = await self.mesh.restore(lease, inputs_of(stage, lease.partition))
+        task = PartitionTask(stage, lease.partition, restored, memory)
         await task.agent.initialize()
-        self._tasks[stage.id, partition] = lease, memory, task
-        return lease, memory, task
+        return task
 
     def _partitions(self, stream: str) -> int:
         operation = {stream.name: stream for stream in OPERATION_STREAMS}

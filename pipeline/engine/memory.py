@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,6 +123,16 @@ class MemoryMesh:
             Lag(stage, place[0], place[1], self._waiting(self._owned[stage, partition].offsets.get(place), place))
             for stage, partition, place in consumers
         ]
+
+    async def committed(self, consumers: Sequence[tuple[str, int, Place]]) -> list[Offset]:
+        return [self._owned[stage, partition].offsets.get(place, BEGINNING) for stage, partition, place in consumers]
+
+    async def trim(self, place: Place, before: Offset) -> int:
+        partition = self._partitions[place]
+        count = bisect_left(partition.offsets, before)
+        del partition.offsets[:count]
+        del partition.records[:count]
+        return count
 
     async def close(self) -> None:
         """Nothing to give back."""

@@ -52,7 +52,8 @@ class Lag:
 class Mesh(Protocol):
     """Streams of partitions, and what stages know about them.
 
-    Every method but ``publish`` may raise :class:`MeshUnavailableError`; the caller tries again.
+    Every method may raise :class:`MeshUnavailableError`.  Whether the call had an effect is then unknown: of a commit
+    only a new ``restore`` tells; everything else may simply be called again.
     """
 
     async def publish(self, outputs: Sequence[Output]) -> int:
@@ -104,6 +105,15 @@ class Mesh(Protocol):
 
     async def lags(self, consumers: Sequence[tuple[str, int, Place]]) -> list[Lag]:
         """How much is waiting for each (stage, partition, input)."""
+
+    async def committed(self, consumers: Sequence[tuple[str, int, Place]]) -> list[Offset]:
+        """How far each (stage, partition, input) has committed; ``BEGINNING`` when it never did."""
+
+    async def trim(self, place: Place, before: Offset) -> int:
+        """Forget the records before an offset; answers how many they were.
+
+        The caller sees to it that nobody needs them any more; :class:`pipeline.engine.retention.Janitor` does.
+        """
 
     async def close(self) -> None:
         """Give back what the mesh holds; leases are left to expire or to be released before."""

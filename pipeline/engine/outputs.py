@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from pipeline.engine.attempt import AnswerFailedError
 from pipeline.engine.record import Output, Record, output_for
+from pipeline.engine.verdict import Verdict
 from topology.agent import Agent
 from topology.errors import TopologyError
 from topology.event import Event, Payload
@@ -19,32 +21,38 @@ from topology.spec import StreamSpec
 from topology.state import ClosedWindow
 
 
-def _operation_stream(name: str, payload: type[Payload]) -> Stream:
-    return Stream(name, frozenset({payload}), StreamSpec(carries=(payload.__name__,), key="stage", partitions=1))
+def _operation_stream(name: str, payload: type[Payload], retain: timedelta) -> Stream:
+    spec = StreamSpec(carries=(payload.__name__,), key="stage", partitions=1, retain=retain)
+    return Stream(name, frozenset({payload}), spec)
 
 
-DEAD_LETTERS = _operation_stream("dead-letters", EventDeadLettered)
-LATE = _operation_stream("late", EntryCameLate)
-ANSWERS = _operation_stream("answers", AnswerRecorded)
+DEAD_LETTERS = _operation_stream("dead-letters", EventDeadLettered, timedelta(days=30))
+LATE = _operation_stream("late", EntryCameLate, timedelta(days=1))
+ANSWERS = _operation_stream("answers", AnswerRecorded, timedelta(days=1))
 OPERATION_STREAMS = (DEAD_LETTERS, LATE, ANSWERS)
 """Streams every topology has, whatever it declares."""
 
 
-def dead_letter(stage: str, record: Record, error: str, reason: str, attempts: int = 1) -> Output:
-    """The original record with the reason why it was given up."""
+def dead_letter(stage: str, record: Record, verdict: Verdict, *, window: ClosedWindow | None = None) -> Output:
+    """The original record with the reason why it was given up; or why a window was, which the record closed."""
+    about: tuple[str | int, ...] = (record.stream, record.partition, str(record.offset))
+    reason = verdict.reason
+    if window is not None:
+        about = (window.table, window.key, window.start_us, window.end_us)
+        reason = f"the window of {window.key!r} in {window.table!r} that ends at {from_us(window.end_us)}: {reason}"
     payload = EventDeadLettered(
         stage=stage,
         stream=record.stream,
         partition=record.partition,
         offset=str(record.offset),
-        key=record.key,
-        attempts=attempts,
-        error=error,
-        reason=reason,
+        key=record.key if window is None else window.key,
+        attempts=verdict.attempts,
+        error=verdict.error,
+        reason=reason.encode(errors="replace").decode(),  # half a surrogate pair could not be written
         event=record.value.decode(errors="replace"),
     )
     letter: Event[Payload] = Event(
-        id=derived_id("dead-letter", stage, record.stream, record.partition, str(record.offset)),
+        id=derived_id("dead-letter", stage, *about),
         timestamp=from_us(record.offset.ms * 1000),
         source=stage,
         payload=payload,

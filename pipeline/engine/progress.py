@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from pipeline.engine.record import Offset
+
+Run = tuple[Offset, Offset]
+"""Consecutive records, by the first and the last of them."""
 
 
 class Progress:
@@ -16,40 +20,55 @@ class Progress:
         passed: how many records ``offset`` has passed since it was last set to 0.
     """
 
-    def __init__(self, offset: Offset, ahead: Iterable[Offset] = ()) -> None:
+    def __init__(self, offset: Offset, ahead: Iterable[Run] = ()) -> None:
         self.offset = offset
         self.position = offset
         self.passed = 0
-        self._skip = set(ahead)
-        self._finished: dict[Offset, bool] = {}  # after the oldest unfinished record, in order
+        self._skip = deque(sorted(ahead))
+        self._begun: deque[Offset] = deque()  # from the oldest unfinished record on
+        self._done: set[Offset] = set()  # those of them that are finished
 
     def begin(self, offset: Offset) -> bool:
         """Take in a record; False when it was finished before a restart."""
         self.position = offset
-        if offset in self._skip:
-            self._skip.discard(offset)
-            self._finished[offset] = True
-            self._advance()
+        while self._skip and self._skip[0][1] < offset:
+            self._skip.popleft()
+        self._begun.append(offset)
+        if self._skip and self._skip[0][0] <= offset:
+            self.finish(offset)
             return False
-        self._finished[offset] = False
         return True
 
     def finish(self, offset: Offset) -> None:
         """A record is done."""
-        self._finished[offset] = True
-        self._advance()
+        begun, done = self._begun, self._done
+        done.add(offset)
+        while begun and begun[0] in done:
+            self.offset = begun.popleft()
+            done.discard(self.offset)
+            self.passed += 1
 
     @property
-    def ahead(self) -> list[Offset]:
-        """Finished records behind an unfinished one, which a restart must not process again."""
-        return sorted({offset for offset, done in self._finished.items() if done} | self._skip)
+    def pending(self) -> int:
+        """How many records have been taken in since the oldest unfinished one: what a restart would read again."""
+        return len(self._begun)
 
-    def _advance(self) -> None:
-        finished = self._finished
-        while finished:
-            oldest = next(iter(finished))
-            if not finished[oldest]:
-                return
-            del finished[oldest]
-            self.offset = oldest
-            self.passed += 1
+    @property
+    def ahead(self) -> list[Run]:
+        """Finished records behind an unfinished one, which a restart must not process again.
+
+        As runs: there are about as many as unfinished records, however many records are finished.
+        """
+        runs: list[Run] = []
+        joins = False
+        for offset in self._begun:
+            done = offset in self._done
+            if done and joins:
+                runs[-1] = (runs[-1][0], offset)
+            elif done:
+                runs.append((offset, offset))
+            joins = done
+        later = list(self._skip)
+        if later and joins and later[0][0] <= self.position:
+            runs[-1] = (runs[-1][0], later.pop(0)[1])
+        return runs + [run for run in later if run[1] > self.position]

@@ -74,7 +74,9 @@ class Routine(Service):
             self._stop()
             await asyncio.wait({running}, timeout=self._stop_within_s)
         running.cancel()
-        await asyncio.wait({running})
+        await asyncio.wait({running}, timeout=self._stop_within_s)
+        if not running.done():
+            log.error("%s does not stop; it is left behind", self.name)
 
     async def _keep_running(self) -> None:
         pause_s = FIRST_PAUSE_S
@@ -88,18 +90,26 @@ class Routine(Service):
                 if self._on_fatal is not None:
                     self._on_fatal(error)
                 return
+            except asyncio.CancelledError as error:
+                if self._is_cancelled():
+                    raise
+                self._report(error)  # something it waited for was cancelled; that is a failure like any other
             except Exception as error:  # noqa: BLE001 - a service's boundary: reported, and started again
                 self._report(error)
             else:
                 return
             if clock.time() - started_s >= STEADY_S:
                 pause_s = FIRST_PAUSE_S
-            await asyncio.sleep(pause_s)
+            await self.sleep(pause_s)  # ends early when the service is stopped
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-            self.restarts += 1
-            self.trouble = ""
+            if not self.should_stop:
+                self.restarts += 1
+                self.trouble = ""
 
-    def _report(self, error: Exception) -> None:
+    def _is_cancelled(self) -> bool:
+        return self._running is not None and self._running.cancelling() > 0
+
+    def _report(self, error: BaseException) -> None:
         self.trouble = f"{type(error).__name__}: {error}"
         expected: Any = getattr(error, "__module__", "").startswith(("pipeline", "topology"))
         log.warning("%s failed and is started again: %s", self.name, self.trouble, exc_info=not expected)

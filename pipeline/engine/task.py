@@ -9,64 +9,32 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from inspect import isasyncgenfunction
 from typing import Any
 
 import orjson
 
-from pipeline.engine.attempt import AnswerFailedError, OpenQuestion, attempt, overrides
+from pipeline.engine.attempt import OpenQuestion, attempt, overrides
 from pipeline.engine.outputs import OutputBuilder, dead_letter
 from pipeline.engine.progress import Progress
-from pipeline.engine.record import Commit, Offset, Place, Record, Restored
-from topology.errors import AiopsError
+from pipeline.engine.record import Commit, Offset, Output, Place, Record, Restored
+from pipeline.engine.rows import Rows
+from pipeline.engine.verdict import HaltedError, Memory, MustRestoreError, RecordId, Verdict, Window
+from topology.errors import BadInputError
 from topology.event import Event, Payload
 from topology.graph import Stage
 from topology.moments import span_us
 from topology.payloads.collaboration import HelpRequested
 from topology.payloads.lessons import ExperienceRecorded
 from topology.payloads.operation import TickPassed
+from topology.state import ClosedWindow
 
-_ENGINE_ROWS = "~"
-"""Rows of the engine's own begin with it; a table's name cannot."""
-_WATERMARK = "~watermark"
-_AHEAD = "~ahead/"
-_PARKED = "~parked/"
+_WATERMARK = "watermark"
+_AHEAD = "ahead/"
+_PARKED = "parked/"
 _TICK = TickPassed.event_type
-
-
-class MustRestoreError(AiopsError):
-    """The task's tables hold half an event; restore a new task from what is committed."""
-
-
-class HaltedError(AiopsError):
-    """The stage's policy is to halt at a poisoned event; somebody must look at it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Why an event will not be processed."""
-
-    error: str
-    reason: str
-    attempts: int = 1
-
-
-@dataclass(slots=True)
-class Memory:
-    """What a restored task must know beyond what is committed; the same object serves all tasks of one lease.
-
-    Attributes:
-        answers: answers of the world by key, for events that are not done.
-        asked: keys of questions that are on their way, with the record that waits.
-        to_ask: questions nobody has put to the world yet.
-        verdicts: events found to be poisoned.
-    """
-
-    answers: dict[str, Any] = field(default_factory=dict)
-    asked: dict[str, tuple[Place, Offset]] = field(default_factory=dict)
-    to_ask: list[OpenQuestion] = field(default_factory=list)
-    verdicts: dict[tuple[Place, Offset], Verdict] = field(default_factory=dict)
+_PENDING_MAX = 10_000
+"""Records a task holds at most; one slow key must not make it hold, or read again after a crash, a whole stream."""
 
 
 class PartitionTask:
@@ -76,7 +44,6 @@ class PartitionTask:
         self.stage = stage
         self.partition = partition
         self.agent = stage.new_agent()
-        self.watermark_us = int(restored.state.get(_WATERMARK, b"0"))
         self._memory = memory if memory is not None else Memory()
         self._memory.answers = {**restored.answers, **self._memory.answers}
         self._outputs = OutputBuilder(stage, partition)
@@ -86,10 +53,10 @@ class PartitionTask:
         self._queue: deque[Record] = deque()
         self._blocked: dict[str, deque[Record]] = {}
         self._commit = Commit(stage.id, partition, {})
-        self._progress: dict[Place, Progress] = {}
-        self._engine_rows: dict[str, bytes | None] = {}
-        self._parked: set[str] = set()
-        self._restore(restored)
+        self._rows = Rows(self.agent.tables, restored.state)
+        self._parked = self._rows.names(_PARKED)
+        self.watermark_us = int(self._rows.get(_WATERMARK) or b"0")
+        self._progress = {place: self._progress_from(place, offset) for place, offset in restored.offsets.items()}
 
     @property
     def positions(self) -> Mapping[Place, Offset]:
@@ -99,7 +66,7 @@ class PartitionTask:
     @property
     def room(self) -> bool:
         """Whether more records may be offered; no while too many wait for answers."""
-        return len(self._blocked) < self.stage.spec.concurrency and len(self._queue) < 10_000
+        return self._may_ask and sum(progress.pending for progress in self._progress.values()) < _PENDING_MAX
 
     @property
     def waiting(self) -> int:
@@ -109,7 +76,9 @@ class PartitionTask:
     @property
     def ready(self) -> bool:
         """Whether a step would find something to process."""
-        return bool(self._queue) or any(not self._waits_for_answer(records[0]) for records in self._blocked.values())
+        return (bool(self._queue) and self._may_ask) or any(
+            not self._waits_for_answer(records[0]) for records in self._blocked.values()
+        )
 
     def offer(self, records: Iterable[Record]) -> None:
         """Take in records of this task's inputs, in order; those it had before are passed over."""
@@ -125,21 +94,31 @@ class PartitionTask:
             taken.sort(key=lambda record: (record.offset, record.stream))
         self._queue.extend(taken)
 
-    def step(self) -> None:
+    def step(self, records_max: int | None = None) -> None:
         """Process what can be processed now; then ask what :meth:`take_questions` gives.
+
+        Args:
+            records_max: take no more than so many from the queue.
 
         Raises:
             MustRestoreError: restore a new task with the same ``Memory``; nothing is lost.
-            HaltedError: the stage's policy is not to go on.
+            HaltedError: the stage's policy is not to go on; what came before may be committed.
         """
-        for key in [key for key, records in self._blocked.items() if not self._waits_for_answer(records[0])]:
-            self._run_chain(key)
-        while self._queue:
-            record = self._queue.popleft()
-            if record.key in self._blocked:
-                self._blocked[record.key].append(record)
-            else:
-                self._run(record)
+        try:
+            for key in [key for key, records in self._blocked.items() if not self._waits_for_answer(records[0])]:
+                self._run_chain(key)
+            remaining = len(self._queue) if records_max is None else records_max
+            while self._queue and self._may_ask and remaining:
+                remaining -= 1
+                record = self._queue.popleft()
+                if record.key in self._blocked:
+                    self._blocked[record.key].append(record)
+                else:
+                    self._run(record)
+        except HaltedError:
+            self._store()
+            raise
+        self._store()
 
     def take_questions(self) -> list[OpenQuestion]:
         """Questions for the world, each once; hand the answers in with :meth:`answer`."""
@@ -148,8 +127,7 @@ class PartitionTask:
 
     def answer(self, question: OpenQuestion, answer: Any) -> None:
         """Hand in the (recorded) answer to a question, as JSON data, or the ``AnswerFailedError`` it came to."""
-        self._memory.answers[question.key] = answer
-        self._memory.asked.pop(question.key, None)
+        self._memory.answered(question.key, answer)
 
     @property
     def moved(self) -> bool:
@@ -159,23 +137,29 @@ class PartitionTask:
     @property
     def has_news(self) -> bool:
         """Whether the next commit says more than how far the task has come, which may wait a little."""
-        self._collect_tables()
-        return bool(self._commit.outputs or self._commit.state or self._commit.answered)
+        return bool(self._commit.outputs or self._rows.changed or self._commit.answered)
 
     def take_commit(self) -> Commit:
         """Everything since the last call; make it, or restore a new task."""
-        self._collect_tables()
         commit = self._commit
         self._commit = Commit(self.stage.id, self.partition, {})
+        self._memory.careful = False
+        for key in commit.answered:
+            self._memory.answers.pop(key, None)
         for place, progress in self._progress.items():
             if progress.passed:
                 commit.offsets[place] = progress.offset
                 commit.records[place] = progress.passed
                 progress.passed = 0
-            ahead = orjson.dumps([str(offset) for offset in progress.ahead])
-            self._set_row(commit, _AHEAD + place[0], ahead if ahead != b"[]" else None)
-        self._set_row(commit, _WATERMARK, b"%d" % self.watermark_us)
+            ahead = [[str(first), str(last)] for first, last in progress.ahead] if progress.pending else []
+            self._rows.put(_AHEAD + place[0], orjson.dumps(ahead) if ahead else None)
+        self._rows.put(_WATERMARK, b"%d" % self.watermark_us)
+        commit.state = self._rows.take()
         return commit
+
+    @property
+    def _may_ask(self) -> bool:
+        return len(self._blocked) < self.stage.spec.concurrency
 
     def _run_chain(self, key: str) -> None:
         records = self._blocked.pop(key)
@@ -187,11 +171,10 @@ class PartitionTask:
                 return
 
     def _run(self, record: Record) -> None:
-        place = record.stream, record.partition
         if self._waits_for_answer(record):
             self._blocked[record.key] = deque([record])
             return
-        verdict = self._memory.verdicts.get((place, record.offset))
+        verdict = self._memory.verdicts.get(_id(record)) if self._memory.verdicts else None
         if verdict is None and record.key in self._parked:
             verdict = Verdict(
                 "KeyParked", "an earlier event of this key is in the dead letters; replay or drop it first"
@@ -200,14 +183,16 @@ class PartitionTask:
             self._give_up(record, verdict)
         elif self._concerns(record) and not self._process(record):
             return
-        self._progress[place].finish(record.offset)
+        self._progress[record.stream, record.partition].finish(record.offset)
 
     def _concerns(self, record: Record) -> bool:
         return record.event_type in self._wanted or record.event_type == _TICK
 
     def _process(self, record: Record) -> bool:
-        if self._asks:
-            self._collect_tables()  # so that what this attempt touches can be told apart
+        exact = self._asks or self._memory.careful
+        if exact:
+            self._store()  # so that what this attempt touches can be told apart
+        storing, watermark_us = False, self.watermark_us
         try:
             event = record.event
             wanted = record.event_type in self._wanted
@@ -216,79 +201,115 @@ class PartitionTask:
                 self._wait_for(result, record)
                 return False
             concluded, used = result
-            self._commit.outputs += self._outputs.caused_by(event, concluded)
-            self._commit.outputs += self._outputs.late(event, self.agent)
-            self._pass_time(event)
+            outputs = [*self._outputs.caused_by(event, concluded), *self._outputs.late(event, self.agent)]
+            outputs += self._pass_time(record, event)
+            outputs += [self._outputs.answer_recorded(event, key, self._memory.answers[key]) for key in used]
+            if self._memory.careful:
+                storing = True
+                self._rows.collect()
         except MustRestoreError:
             raise
         except Exception as error:  # the engine's one boundary around foreign code: nothing is lost, see Verdict
-            self._memory.verdicts[(record.stream, record.partition), record.offset] = Verdict(
-                type(error).__name__, str(error)
-            )
-            msg = f"{self.stage.id}/{self.partition} could not process {record.event_type} at {record.offset}: {error}"
-            raise MustRestoreError(msg) from error
-        for key in used:
-            self._commit.outputs.append(self._outputs.answer_recorded(event, key, self._memory.answers.pop(key)))
-            self._commit.answered.append(key)
+            verdict = self._condemn(record, error)
+            if storing or not exact or self._rows.were_touched():
+                self._memory.careful = True
+                msg = f"{self.stage.id}/{self.partition} could not process {record.event_type} at {record.offset}: {error}"
+                raise MustRestoreError(msg) from error
+            self.watermark_us = watermark_us
+            self._give_up(record, verdict)
+            return True
+        self._commit.outputs += outputs
+        self._commit.answered += used
         return True
+
+    def _condemn(self, record: Record, error: Exception) -> Verdict:
+        """Find the culprit guilty, for this task and those restored after it."""
+        culprit: RecordId | Window = _id(record)
+        if isinstance(error, _WindowError) and self.stage.spec.on_poison != "halt":
+            culprit = error.window
+        cause = error.__cause__ if isinstance(error, _WindowError) and error.__cause__ else error
+        verdict = Verdict(type(cause).__name__, str(cause), getattr(cause, "attempts", 1))
+        self._memory.verdicts[culprit] = verdict
+        return verdict
 
     def _wait_for(self, question: OpenQuestion, record: Record) -> None:
         self._blocked[record.key] = deque([record])
-        if question.key not in self._memory.asked:
-            self._memory.asked[question.key] = (record.stream, record.partition), record.offset
-            self._memory.to_ask.append(question)
-        if any(table.changes() for table in self.agent.tables.values()):
+        self._memory.wait_for(question, _id(record))
+        if self._rows.were_touched():
             # It wrote before it asked: correct, but the tables must be read back.  Asking first is cheaper.
             msg = f"{self.stage.id}/{self.partition} wrote to a table before asking {question.key}"
             raise MustRestoreError(msg)
 
     def _waits_for_answer(self, record: Record) -> bool:
-        return ((record.stream, record.partition), record.offset) in self._memory.asked.values()
+        waiting = self._memory.waiting
+        return bool(waiting) and _id(record) in waiting
 
-    def _pass_time(self, event: Event[Payload]) -> None:
+    def _pass_time(self, record: Record, event: Event[Payload]) -> list[Output]:
         watermark_us = event.at_us - self._lateness_us
         if watermark_us <= self.watermark_us:
-            return
+            return []
         self.watermark_us = watermark_us
-        for table in self.agent.tables.values():
-            for closed in table.advance(watermark_us):
-                self._commit.outputs += self._outputs.of_window(event, closed, self.agent.window_closed(closed))
+        return [
+            output
+            for table in self.agent.tables.values()
+            for closed in table.advance(watermark_us)
+            for output in self._conclude(record, event, closed)
+        ]
+
+    def _conclude(self, record: Record, event: Event[Payload], closed: ClosedWindow) -> list[Output]:
+        window = closed.table, closed.key, closed.start_us, closed.end_us
+        verdict = self._memory.verdicts.get(window)
+        if verdict is not None:
+            return [dead_letter(self.stage.id, record, verdict, window=closed)]
+        try:
+            return list(self._outputs.of_window(event, closed, self.agent.window_closed(closed)))
+        except Exception as error:  # the window is to blame, not the event that happened to close it
+            raise _WindowError(window) from error
 
     def _give_up(self, record: Record, verdict: Verdict) -> None:
         if self.stage.spec.on_poison == "halt":
             msg = f"{self.stage.id}/{self.partition} halted at {record.offset} of {record.stream}: {verdict.reason}"
             raise HaltedError(msg)
-        self._commit.outputs.append(dead_letter(self.stage.id, record, verdict.error, verdict.reason, verdict.attempts))
+        self._commit.outputs.append(dead_letter(self.stage.id, record, verdict))
+        self._commit.answered += _answers_about(record, self._memory.answers)
         if self.stage.spec.on_poison == "park-key" and record.event_type != _TICK:
             self._parked.add(record.key)
-            self._commit.state[_PARKED + record.key] = b"1"
+            self._rows.put(_PARKED + record.key, b"1")
 
-    def _collect_tables(self) -> None:
-        for name, table in self.agent.tables.items():
-            for row, value in table.changes().items():
-                self._commit.state[f"{name}/{row}"] = value
+    def _store(self) -> None:
+        try:
+            self._rows.collect()
+        except Exception as error:
+            self._memory.careful = True
+            msg = f"{self.stage.id}/{self.partition} wrote to a table what cannot be stored: {error}"
+            raise MustRestoreError(msg) from error
 
-    def _set_row(self, commit: Commit, row: str, value: bytes | None) -> None:
-        if value != self._engine_rows.get(row):
-            commit.state[row] = value
-            self._engine_rows[row] = value
+    def _progress_from(self, place: Place, offset: Offset) -> Progress:
+        ahead = orjson.loads(self._rows.get(_AHEAD + place[0]) or b"[]")
+        return Progress(offset, [(Offset.parse(first), Offset.parse(last)) for first, last in ahead])
 
-    def _restore(self, restored: Restored) -> None:
-        rows: dict[str, dict[str, bytes]] = {name: {} for name in self.agent.tables}
-        for row, value in restored.state.items():
-            if row.startswith(_ENGINE_ROWS):
-                self._engine_rows[row] = value
-                if row.startswith(_PARKED):
-                    self._parked.add(row.removeprefix(_PARKED))
-                continue
-            name, _, rest = row.partition("/")
-            if name in rows:
-                rows[name][rest] = value
-        for name, table in self.agent.tables.items():
-            table.restore(rows[name])
-        for place, offset in restored.offsets.items():
-            ahead = orjson.loads(self._engine_rows.get(_AHEAD + place[0]) or b"[]")
-            self._progress[place] = Progress(offset, [Offset.parse(text) for text in ahead])
+
+class _WindowError(Exception):
+    """The agent could not conclude from a closed window; the cause says why."""
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        super().__init__(f"the window {window} could not be concluded")
+
+
+def _answers_about(record: Record, answers: Mapping[str, Any]) -> list[str]:
+    """The answers nobody needs any more when the record is given up."""
+    if not answers:
+        return []
+    try:
+        about = f"{record.event.id}/"
+    except BadInputError:
+        return []
+    return [key for key in answers if key.startswith(about)]
+
+
+def _id(record: Record) -> RecordId:
+    return (record.stream, record.partition), record.offset
 
 
 def inputs_of(stage: Stage, partition: int) -> list[Place]:
@@ -304,8 +325,3 @@ def wanted_types(stage: Stage) -> frozenset[str]:
     if overrides(stage.agent_class, "offer_help"):
         wanted.add(HelpRequested.event_type)
     return frozenset(wanted)
-
-
-def failed(question: OpenQuestion, error: Exception) -> AnswerFailedError:
-    """The answer to hand in when the world could not answer."""
-    return AnswerFailedError(f"{type(question.question).__name__} was not answered: {error}")

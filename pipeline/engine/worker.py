@@ -9,36 +9,30 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import orjson
 
-from pipeline.engine.asking import Handlers, ask
+from pipeline.engine.asking import Handlers, ask, failed
 from pipeline.engine.attempt import OpenQuestion
 from pipeline.engine.mesh import FencedError, Lease, LostWritesError, Mesh, MeshUnavailableError
-from pipeline.engine.record import Offset, Place, Record
-from pipeline.engine.task import HaltedError, Memory, MustRestoreError, PartitionTask, failed, inputs_of
+from pipeline.engine.owned import Holdings, Owned
+from pipeline.engine.reading import Reader
+from pipeline.engine.task import PartitionTask, inputs_of
+from pipeline.engine.verdict import HaltedError, Memory, MustRestoreError
 from topology.graph import Stage, Topology
 
 log = logging.getLogger(__name__)
 
-RECORDS_PER_READ = 500
-WAIT_S = 1.0
+RECORDS_PER_STEP = 100
+BUSY_S = 0.25
+"""After working this long the worker commits and looks after its leases, however much there is still to do."""
+TEND_S = 0.5
+"""How often, at least, a worker renews its leases and looks for orphans."""
 QUIET_COMMIT_S = 2.0
 """How long a commit may wait that only says how far the task has come."""
-
-
-@dataclass(slots=True)
-class Owned:
-    """A stage's partition while this worker owns it."""
-
-    stage: Stage
-    lease: Lease
-    memory: Memory
-    task: PartitionTask
-    asking: set[asyncio.Task[None]] = field(default_factory=set)
-    committed_at_s: float = 0.0
+_RECORD_AGAIN_S = 0.25
 
 
 @dataclass(slots=True)
@@ -78,7 +72,7 @@ class Worker:
         self._handlers = handlers
         self._name = name
         self._lease_s = lease_s
-        self._owned: dict[tuple[str, int], Owned] = {}
+        self._owned: Holdings = {}
         self._halted: dict[tuple[str, int], str] = {}
         self._tend_at_s = 0.0
         self._wake = asyncio.Event()
@@ -92,7 +86,7 @@ class Worker:
 
     @property
     def halted(self) -> dict[tuple[str, int], str]:
-        """Partitions whose stage halted at a poisoned event, and why."""
+        """Partitions whose stage halted, at a poisoned event or before it could begin, and why."""
         return dict(self._halted)
 
     def stop(self) -> None:
@@ -108,94 +102,59 @@ class Worker:
             LostWritesError: the mesh's server lost writes; somebody must decide.
         """
         self._stopping = False
-        reading: asyncio.Task[list[Record]] | None = None
-        read_from: dict[Place, Offset] = {}
+        reader = Reader(self._mesh, self._owned, self._wake)
+        clock = asyncio.get_running_loop()
         try:
             while not self._stopping:
-                if await self._tend_leases() and reading is not None:
-                    await _cancelled(reading)
-                    reading = None
-                if reading is None:
-                    read_from = self._places()
-                    reading = asyncio.create_task(
-                        self._mesh.read(read_from, count=RECORDS_PER_READ, wait_s=WAIT_S) if read_from else _idle()
-                    )
-                records = await self._next(reading)
-                if records is not None:
-                    reading = None
-                    self._deliver(records, read_from)
+                if await self._tend_leases():
+                    await reader.cancel()
+                self.counts.records += await reader.next(max(0.0, self._tend_at_s - clock.time()))
                 await self._step()
         finally:
-            if reading is not None:
-                await _cancelled(reading)
+            await reader.cancel()
             await self._give_back()
 
-    async def _next(self, reading: asyncio.Task[list[Record]]) -> list[Record] | None:
-        waking = asyncio.create_task(self._wake.wait())
-        try:
-            await asyncio.wait({reading, waking}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waking.cancel()
-        self._wake.clear()
-        return reading.result() if reading.done() else None
-
-    def _places(self) -> dict[Place, Offset]:
-        places: dict[Place, Offset] = {}
-        for owned in self._owned.values():
-            if owned.task.room:
-                for place, offset in owned.task.positions.items():
-                    places[place] = min(places.get(place, offset), offset)
-        return places
-
-    def _deliver(self, records: list[Record], read_from: dict[Place, Offset]) -> None:
-        self.counts.records += len(records)
-        by_place: dict[Place, list[Record]] = {}
-        for record in records:
-            by_place.setdefault((record.stream, record.partition), []).append(record)
-        for owned in self._owned.values():
-            mine: list[Record] = []
-            for place, position in owned.task.positions.items():
-                # A task restored while the read was on its way must not skip what lies before it.
-                if place in by_place and position >= read_from[place]:
-                    mine += by_place[place]
-            if mine and owned.task.room:
-                owned.task.offer(mine)
-
     async def _step(self) -> None:
-        now_s = asyncio.get_running_loop().time()
-        stepped = [owned for owned in list(self._owned.values()) if await self._step_one(owned)]
-        await self._commit([owned for owned in stepped if self._is_due(owned, now_s)])
+        clock = asyncio.get_running_loop()
+        until_s = clock.time() + BUSY_S
+        while ready := [owned for owned in self._owned.values() if owned.task.ready]:
+            for owned in ready:
+                if self._holds(owned):
+                    await self._step_one(owned)
+            if clock.time() > until_s:
+                self._wake.set()
+                break
+        now_s = clock.time()
+        await self._commit([owned for owned in self._owned.values() if _is_due(owned, now_s)])
 
-    def _is_due(self, owned: Owned, now_s: float) -> bool:
-        task = owned.task
-        return task.has_news or (task.moved and now_s - owned.committed_at_s >= QUIET_COMMIT_S)
-
-    async def _step_one(self, owned: Owned) -> bool:
+    async def _step_one(self, owned: Owned) -> None:
         try:
-            owned.task.step()
+            owned.task.step(RECORDS_PER_STEP)
         except MustRestoreError as reason:
             log.warning("%s; the partition is restored from its last commit", reason)
-            self.counts.restored += 1
             await self._restore(owned)
-            self._wake.set()
-            return False
         except HaltedError as reason:
-            log.error("%s", reason)  # noqa: TRY400 - the reason is in the message; the traceback is the task's own
-            self._halted[owned.stage.id, owned.task.partition] = str(reason)
-            await self._release(owned)
-            return False
-        finally:
+            self._halt(owned.lease, reason)
+            await self._hand_over(owned)
+        except BaseException:
+            owned.sound = False
+            raise
+        if self._holds(owned):
             for question in owned.task.take_questions():
                 asking = asyncio.create_task(self._ask(owned, question))
                 owned.asking.add(asking)
                 asking.add_done_callback(owned.asking.discard)
-        return True
 
     async def _commit(self, due: Sequence[Owned]) -> None:
         if not due:
             return
         commits = [(owned.lease, owned.task.take_commit()) for owned in due]
-        outcomes = await self._mesh.commit(commits)
+        try:
+            outcomes = await self._mesh.commit(commits)
+        except BaseException:
+            for owned in due:
+                owned.sound = False  # nobody knows what took effect
+            raise
         now_s = asyncio.get_running_loop().time()
         for owned, (_, commit), fenced in zip(due, commits, outcomes, strict=True):
             owned.committed_at_s = now_s
@@ -203,20 +162,16 @@ class Worker:
                 self.counts.commits += 1
                 self.counts.outputs += len(commit.outputs)
             else:
-                log.warning("%s", fenced)
-                self.counts.fenced += 1
-                self._drop(owned)
+                self._fenced(owned, fenced)
 
     async def _ask(self, owned: Owned, question: OpenQuestion) -> None:
         try:
             answer = await ask(self._handlers, question.question, owned.stage.spec.retry)
             await self._record(owned, question.key, orjson.dumps(answer))
         except FencedError as fenced:
-            log.warning("%s", fenced)
-            self.counts.fenced += 1
-            self._drop(owned)
+            self._fenced(owned, fenced)
         except Exception as error:  # noqa: BLE001 - the task's boundary: the event becomes a dead letter with this reason
-            owned.task.answer(question, failed(question, error))
+            owned.task.answer(question, failed(question.question, error, owned.stage.spec.retry))
         else:
             owned.task.answer(question, answer)
         self._wake.set()
@@ -226,62 +181,105 @@ class Worker:
             try:
                 return await self._mesh.record_answer(owned.lease, key, answer)
             except MeshUnavailableError:
-                await asyncio.sleep(WAIT_S / 4)  # an answer that was given must not be asked for again
+                await asyncio.sleep(_RECORD_AGAIN_S)  # an answer that was given must not be asked for again
 
     async def _tend_leases(self) -> bool:
         """Answers whether the set of partitions changed."""
-        now_s = asyncio.get_running_loop().time()
-        if now_s < self._tend_at_s:
+        clock = asyncio.get_running_loop()
+        started_s = clock.time()
+        if started_s < self._tend_at_s:
             return False
-        self._tend_at_s = now_s + self._lease_s / 4
         before = set(self._owned)
         workers = await self._mesh.join(self._name, self._lease_s)
         for lease in await self._mesh.renew([owned.lease for owned in self._owned.values()], self._lease_s):
-            self.counts.fenced += 1
-            self._drop(self._owned[lease.stage, lease.partition])
+            owned = self._owned.get((lease.stage, lease.partition))
+            if owned is not None and owned.lease == lease:  # an answer may have come back fenced in the meantime
+                self._fenced(owned, FencedError(f"the lease of {lease.stage}/{lease.partition} was lost"))
         for stage in self._stages:
             for partition in range(stage.partitions):
-                mine = _owner(stage.id, partition, workers) == self._name
-                owned = self._owned.get((stage.id, partition))
-                if owned is not None and not mine:
-                    await self._commit([owned] if owned.task.moved else [])
-                    await self._release(owned)
-                elif owned is None and mine and (stage.id, partition) not in self._halted:
-                    await self._claim(stage, partition)
+                await self._take_or_leave(stage, partition, mine=_owner(stage.id, partition, workers) == self._name)
+            if clock.time() - started_s > self._lease_s / 4:
+                break  # large tables take long to restore; the leases held already come first
+        self._tend_at_s = started_s + min(self._lease_s / 4, TEND_S)
         return before != set(self._owned)
+
+    async def _take_or_leave(self, stage: Stage, partition: int, *, mine: bool) -> None:
+        owned = self._owned.get((stage.id, partition))
+        if owned is not None and not mine:
+            await self._hand_over(owned)
+        elif owned is None and mine and (stage.id, partition) not in self._halted:
+            await self._claim(stage, partition)
 
     async def _claim(self, stage: Stage, partition: int) -> None:
         lease = await self._mesh.claim(stage.id, partition, self._name, self._lease_s)
         if lease is None:
             return
         memory = Memory()
-        restored = await self._mesh.restore(lease, inputs_of(stage, partition))
-        owned = Owned(stage, lease, memory, PartitionTask(stage, partition, restored, memory))
-        await owned.task.agent.initialize()
-        self._owned[stage.id, partition] = owned
+        try:
+            task = await self._task_of(stage, lease, memory)
+        except HaltedError as reason:
+            self._halt(lease, reason)
+            await self._mesh.release(lease)
+        else:
+            self._owned[stage.id, partition] = Owned(stage, lease, memory, task)
 
     async def _restore(self, owned: Owned) -> None:
-        partition = owned.task.partition
-        restored = await self._mesh.restore(owned.lease, inputs_of(owned.stage, partition))
-        owned.task = PartitionTask(owned.stage, partition, restored, owned.memory)
-        await owned.task.agent.initialize()
+        owned.sound = False
+        self.counts.restored += 1
+        try:
+            owned.task = await self._task_of(owned.stage, owned.lease, owned.memory)
+        except HaltedError as reason:
+            self._halt(owned.lease, reason)
+            await self._release(owned)
+        else:
+            owned.sound = True
+            self._wake.set()
+
+    async def _task_of(self, stage: Stage, lease: Lease, memory: Memory) -> PartitionTask:
+        restored = await self._mesh.restore(lease, inputs_of(stage, lease.partition))
+        try:
+            task = PartitionTask(stage, lease.partition, restored, memory)
+            await task.agent.initialize()
+        except Exception as error:
+            msg = (
+                f"{stage.id}/{lease.partition} cannot begin with what it had stored: {error}. "
+                f"Bring back the release that wrote it, or give the stage a new id"
+            )
+            raise HaltedError(msg) from error
+        return task
+
+    def _halt(self, lease: Lease, reason: HaltedError) -> None:
+        log.error("%s", reason)
+        self._halted[lease.stage, lease.partition] = str(reason)
+
+    async def _hand_over(self, owned: Owned) -> None:
+        await self._commit([owned] if owned.task.moved else [])
+        await self._release(owned)
 
     async def _release(self, owned: Owned) -> None:
         self._drop(owned)
         await owned.task.agent.shutdown()
         await self._mesh.release(owned.lease)
 
+    def _holds(self, owned: Owned) -> bool:
+        return self._owned.get((owned.stage.id, owned.task.partition)) is owned
+
+    def _fenced(self, owned: Owned, reason: FencedError) -> None:
+        if self._holds(owned):
+            log.warning("%s", reason)
+            self.counts.fenced += 1
+            self._drop(owned)
+
     def _drop(self, owned: Owned) -> None:
-        place = owned.stage.id, owned.task.partition
-        if self._owned.get(place) is owned:
-            del self._owned[place]
+        if self._holds(owned):
+            del self._owned[owned.stage.id, owned.task.partition]
         for asking in owned.asking:
             asking.cancel()
 
     async def _give_back(self) -> None:
         """The last commits and the leases; what fails here is what a crash would leave, and is found the same way."""
         try:
-            await self._commit([owned for owned in self._owned.values() if owned.task.moved])
+            await self._commit([owned for owned in self._owned.values() if owned.sound and owned.task.moved])
             for owned in list(self._owned.values()):
                 await self._release(owned)
             await self._mesh.leave(self._name)
@@ -293,6 +291,11 @@ class Worker:
             self._tend_at_s = 0.0
 
 
+def _is_due(owned: Owned, now_s: float) -> bool:
+    task = owned.task
+    return task.has_news or (task.moved and now_s - owned.committed_at_s >= QUIET_COMMIT_S)
+
+
 def _owner(stage: str, partition: int, workers: Sequence[str]) -> str:
     """Rendezvous hashing: who comes or goes moves only its own share."""
 
@@ -300,13 +303,3 @@ def _owner(stage: str, partition: int, workers: Sequence[str]) -> str:
         return blake2b(f"{stage}/{partition}/{worker}".encode(), digest_size=8).digest()
 
     return max(workers, key=weight)
-
-
-async def _idle() -> list[Record]:
-    await asyncio.sleep(WAIT_S)
-    return []
-
-
-async def _cancelled(task: asyncio.Task[list[Record]]) -> None:
-    task.cancel()
-    await asyncio.wait({task})

@@ -11,9 +11,20 @@
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED')
 end
+local function trimmed(stream)
+  local info, value = redis.pcall('XINFO', 'STREAM', stream), {}
+  for n = 1, #info, 2 do
+    value[info[n]] = info[n + 1]
+  end
+  return (value['entries-added'] or 0) - (value['length'] or 0)
+end
 local group, at = ARGV[2], 4
 for input = 1, tonumber(ARGV[3]) do
   local field, offset, passed = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  if redis.call('HEXISTS', KEYS[3], field) == 0 then
+    -- What was gone before this stage came counts as read, or it would lag for ever.
+    passed = passed + trimmed(KEYS[4 + input])
+  end
   local read = redis.call('HINCRBY', KEYS[3], field .. '#', passed)
   redis.call('HSET', KEYS[3], field, offset)
   -- A true position of a consumer group lets every Redis tool show this stage's lag.

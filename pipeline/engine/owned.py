@@ -1,0 +1,34 @@
+"""A stage's partition while a worker owns it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from pipeline.engine.mesh import Lease
+from pipeline.engine.task import PartitionTask
+from pipeline.engine.verdict import Memory
+from topology.graph import Stage
+
+
+@dataclass(slots=True)
+class Owned:
+    """What a worker holds for one stage and partition.
+
+    Attributes:
+        asking: questions that are on their way.
+        sound: False when the task may differ from what is committed (half an event, a commit whose outcome is unknown):
+            then it must never be committed again, only restored.
+    """
+
+    stage: Stage
+    lease: Lease
+    memory: Memory
+    task: PartitionTask
+    asking: set[asyncio.Task[None]] = field(default_factory=set)
+    committed_at_s: float = 0.0
+    sound: bool = True
+
+
+Holdings = dict[tuple[str, int], Owned]
+"""What a worker holds, by stage and partition."""

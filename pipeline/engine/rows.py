@@ -1,0 +1,66 @@
+"""What a stage's partition remembers, as the rows a mesh keeps: the agent's tables, and a few rows of the engine's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from topology.state import BoundState
+
+_ENGINE = "~"
+"""Rows of the engine's own begin with it; a table's name cannot."""
+
+
+class Rows:
+    """Restores tables and engine rows, and collects what changed; a table's rows are named ``<table>/<row>``.
+
+    Attributes:
+        changed: rows since the last :meth:`take`, None for deleted ones.
+    """
+
+    def __init__(self, tables: Mapping[str, BoundState], restored: Mapping[str, bytes]) -> None:
+        self.changed: dict[str, bytes | None] = {}
+        self._tables = tables
+        self._own: dict[str, bytes | None] = {}
+        rows: dict[str, dict[str, bytes]] = {name: {} for name in tables}
+        for row, value in restored.items():
+            if row.startswith(_ENGINE):
+                self._own[row] = value
+                continue
+            name, _, rest = row.partition("/")
+            if name in rows:
+                rows[name][rest] = value
+        for name, table in tables.items():
+            table.restore(rows[name])
+
+    def get(self, name: str) -> bytes | None:
+        """A row of the engine's own."""
+        return self._own.get(_ENGINE + name)
+
+    def put(self, name: str, value: bytes | None) -> None:
+        """Set a row of the engine's own, or delete it with None; it is a change only when it differs."""
+        row = _ENGINE + name
+        if value != self._own.get(row):
+            self._own[row] = self.changed[row] = value
+
+    def names(self, prefix: str) -> set[str]:
+        """What follows the prefix in the names of the engine's own rows."""
+        prefix = _ENGINE + prefix
+        return {row.removeprefix(prefix) for row in self._own if row.startswith(prefix)}
+
+    def collect(self) -> None:
+        """Take over what the tables changed; raises what a value raises that cannot be stored."""
+        for name, table in self._tables.items():
+            for row, value in table.changes().items():
+                self.changed[f"{name}/{row}"] = value
+
+    def were_touched(self) -> bool:
+        """Whether the tables changed since the last :meth:`collect`; that change is lost, so then restore."""
+        try:
+            return any(bool(table.changes()) or bool(table.take_late()) for table in self._tables.values())
+        except Exception:  # noqa: BLE001 - changed to something that cannot be stored
+            return True
+
+    def take(self) -> dict[str, bytes | None]:
+        """Everything that changed."""
+        changed, self.changed = self.changed, {}
+        return changed

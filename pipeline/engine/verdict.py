@@ -1,0 +1,64 @@
+"""What outlives a task that is forgotten and restored: answers, open questions, and verdicts on what cannot be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.engine.attempt import OpenQuestion
+from pipeline.engine.record import Offset, Place
+from topology.errors import AiopsError
+
+
+class MustRestoreError(AiopsError):
+    """The task's tables hold half an event; restore a new task from what is committed."""
+
+
+class HaltedError(AiopsError):
+    """The stage's policy is to halt at a poisoned event; somebody must look at it.  What came before it can be committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why an event will not be processed, or a window not be concluded."""
+
+    error: str
+    reason: str
+    attempts: int = 1
+
+
+Window = tuple[str, str, int, int]
+"""A closed window: table, key, start, end."""
+RecordId = tuple[Place, Offset]
+"""Where a record lies."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """What a restored task must know beyond what is committed; the same object serves all tasks of one lease.
+
+    Attributes:
+        answers: answers of the world by key, for events that are not done.
+        waiting: records that wait for an answer, with its key.
+        to_ask: questions nobody has put to the world yet.
+        verdicts: events and windows found to be poisoned.
+        careful: tables are stored after every single event, so that what goes wrong has one culprit.
+    """
+
+    answers: dict[str, Any] = field(default_factory=dict)
+    waiting: dict[RecordId, str] = field(default_factory=dict)
+    to_ask: list[OpenQuestion] = field(default_factory=list)
+    verdicts: dict[RecordId | Window, Verdict] = field(default_factory=dict)
+    careful: bool = False
+
+    def wait_for(self, question: OpenQuestion, record: RecordId) -> None:
+        """A record waits for an answer; each answer is asked for once."""
+        if question.key not in self.waiting.values():
+            self.to_ask.append(question)
+        self.waiting[record] = question.key
+
+    def answered(self, key: str, answer: Any) -> None:
+        """Whoever waited for the answer can go on."""
+        self.answers[key] = answer
+        for record in [record for record, waited_for in self.waiting.items() if waited_for == key]:
+            del self.waiting[record]
