@@ -34,3 +34,8 @@ def shorten(text: str, chars_max: int) -> str:
     """The text on one line, cut at the end when it is too long."""
     line = " ".join(text.split())
     return line if len(line) <= chars_max else f"{line[: chars_max - 1]}…"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 error``, ``2 errors``; ``many`` where an s does not make the plural."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

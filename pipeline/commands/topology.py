@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pipeline.commands.output import print_json
+from pipeline.commands.output import counted, print_json
 from pipeline.loading import SHIPPED, load_agent, load_topology, read_topology
 from pipeline.main import BAD_CONFIGURATION
 from topology.check import check as defects_of
@@ -42,7 +42,7 @@ def check(file: Path | None, as_json: bool) -> None:
             click.echo(str(defect))
         others = len(defects) - errors
         click.echo(
-            f"{_name(file)}: {_count(errors, 'error')}, {_count(others, 'warning or note', 'warnings or notes')}"
+            f"{_name(file)}: {counted(errors, 'error')}, {counted(others, 'warning or note', 'warnings or notes')}"
         )
     if errors:
         sys.exit(BAD_CONFIGURATION)
@@ -95,10 +95,6 @@ def _defect(defect: Defect) -> dict[str, Any]:
         "expected": defect.expected,
         "remedy": defect.remedy,
     }
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def _described(found: Topology) -> dict[str, Any]:
