@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import timedelta
 
 from pipeline.engine.mesh import Mesh
-from pipeline.engine.record import BEGINNING, Offset, Record
+from pipeline.engine.record import Offset, Place, Record
 from topology.graph import Stream
 
 
 async def tap(
-    mesh: Mesh, streams: Iterable[Stream], *, since: Offset | None = None, wait_s: float = 1.0
+    mesh: Mesh, streams: Iterable[Stream], *, since: Mapping[str, Offset] | Offset | None = None, wait_s: float = 1.0
 ) -> AsyncIterator[list[Record]]:
     """Batches of records as they come, in order of offset; an empty batch when nothing came for ``wait_s``.
 
     Args:
-        since: where to begin; by default now.  ``BEGINNING`` gives everything the mesh still has.
+        since: where to begin, in all streams or by stream; by default now.  ``BEGINNING`` gives everything the mesh
+            still has.
 
     Raises:
         MeshUnavailableError: the mesh went away; tap again from the last record's offset.
     """
-    start = since if since is not None else now()
-    places = {(stream.name, partition): start for stream in streams for partition in range(stream.partitions)}
+    present = now()
+    places: dict[Place, Offset] = {}
+    for stream in streams:
+        start = since if isinstance(since, Offset) else (since or {}).get(stream.name, present)
+        places.update({(stream.name, partition): start for partition in range(stream.partitions)})
     while True:
         records = await mesh.read(places, count=500, wait_s=wait_s)
         records.sort(key=lambda record: (record.offset, record.stream, record.partition))
@@ -34,7 +39,9 @@ async def tap(
 
 def now() -> Offset:
     """The offset of the present: what is put on a stream from now on comes after it."""
-    return Offset(time.time_ns() // 1_000_000, 0)
+    return ago(timedelta(0))
 
 
-__all__ = ["BEGINNING", "now", "tap"]
+def ago(duration: timedelta) -> Offset:
+    """The offset so long before the present."""
+    return Offset(time.time_ns() // 1_000_000 - int(duration.total_seconds() * 1000), 0)

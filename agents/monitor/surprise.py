@@ -33,15 +33,15 @@ class SurpriseConfig(AgentConfig):
         series_max: no more series than this are watched in one partition; the least recently seen is forgotten.
     """
 
-    metrics: tuple[str, ...] = ("system.*", "process.*")
+    metrics: tuple[str, ...] = ("system.*", "process.memory.*", "process.cpu.*")
     begins_at: float = Field(default=6.0, gt=0.0)
     ends_below: float = Field(default=3.0, gt=0.0)
     for_samples: int = Field(default=3, ge=1)
     change_min: float = Field(default=0.2, ge=0.0)
     accept_after: int = Field(default=60, ge=1)
     severity: Severity = "info"
-    history: int = Field(default=300, ge=8)
-    warm_up: int = Field(default=60, ge=8)
+    history: int = Field(default=300, ge=16)
+    warm_up: int = Field(default=60, ge=16)
     series_max: int = Field(default=2_000, ge=1)
 
 

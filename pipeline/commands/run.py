@@ -132,7 +132,7 @@ async def _until_set(stopping: asyncio.Event) -> int:
 async def _keep_showing(screen: Screen, watch: Watch, deployment: Deployment) -> None:
     while True:
         await watch.news(1.0)
-        screen.show(watch.stories, watch.pulse, _status(watch, deployment))
+        screen.show(watch.current, watch.pulse, _status(watch, deployment))
         if isinstance(screen, LiveScreen):
             await asyncio.sleep(_SHOW_EVERY_S)
 

@@ -5,8 +5,7 @@ On a terminal nothing that matters scrolls away: what is said now on top, the st
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TextIO
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.console.pulse import Pulse
-from pipeline.console.story import Stories, Story
+from pipeline.console.story import Story
 from pipeline.console.telling import facts, headline
 
 _STYLES = {
@@ -28,7 +27,7 @@ _STYLES = {
 class Screen(Protocol):
     """Where the loop is shown."""
 
-    def show(self, stories: Stories, pulse: Pulse, status: str) -> None:
+    def show(self, stories: Sequence[Story], pulse: Pulse, status: str) -> None:
         """Show how things stand."""
 
     def say(self, line: str) -> None:
@@ -45,7 +44,7 @@ class PlainScreen:
         self._out = out
         self._told: dict[UUID, set[str]] = {}
 
-    def show(self, stories: Stories, pulse: Pulse, status: str) -> None:
+    def show(self, stories: Sequence[Story], pulse: Pulse, status: str) -> None:
         for story in stories:
             if story.incident not in self._told:
                 self.say(headline(story))
@@ -71,11 +70,11 @@ class LiveScreen:
         self._stories_max = stories_max
         self._live: Live | None = None
 
-    def show(self, stories: Stories, pulse: Pulse, status: str) -> None:
+    def show(self, stories: Sequence[Story], pulse: Pulse, status: str) -> None:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=False)
             self._live.start()
-        self._live.update(Group(*self._parts(list(stories), pulse, status)), refresh=True)
+        self._live.update(Group(*self._parts(stories, pulse, status)), refresh=True)
 
     def say(self, line: str) -> None:
         self._console.print(Text(line, style="dim"))
@@ -85,7 +84,7 @@ class LiveScreen:
             self._live.stop()
             self._live = None
 
-    def _parts(self, stories: list[Story], pulse: Pulse, status: str) -> Iterable[RenderableType]:
+    def _parts(self, stories: Sequence[Story], pulse: Pulse, status: str) -> Iterable[RenderableType]:
         yield Text(status, style="bold")
         yield _services(pulse)
         shown = sorted(stories, key=lambda story: (story.resolved_at is None, story.heard_at))[-self._stories_max :]
@@ -124,8 +123,3 @@ def _block(story: Story) -> RenderableType:
         text.append(f"  {fact[:11]}", style=_STYLES.get(label, ""))
         text.append(fact[11:] + "\n")
     return text
-
-
-def stderr_printer() -> Callable[[str], None]:
-    """Says progress where it does not mix with the output of ``--json``."""
-    return lambda line: print(line, file=sys.stderr, flush=True)

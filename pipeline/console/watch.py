@@ -5,31 +5,37 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pipeline.console.pulse import Pulse
-from pipeline.console.story import STREAMS, Stories
+from pipeline.console.story import STREAMS, Stories, Story
 from pipeline.engine.mesh import Mesh
 from pipeline.engine.outputs import DEAD_LETTERS
 from pipeline.engine.record import Offset, Record
-from pipeline.tap import now, tap
+from pipeline.tap import ago, now, tap
 from topology.graph import Topology
 from topology.payloads.operation import TickPassed
 
 _SIGNALS = "signals"
 
 
+STORIES_SINCE = timedelta(minutes=15)
+"""Stories that were open when the last run ended are told to their end."""
+
+
 class Watch:
-    """What is known from the streams since the watch began, or since ``since``.
+    """What is known from the streams: stories of the last minutes, everything else since the watch began.
 
     Attributes:
         dead_letters: events that were given up.
     """
 
-    def __init__(self, mesh: Mesh, topology: Topology, *, since: Offset | None = None) -> None:
+    def __init__(self, mesh: Mesh, topology: Topology) -> None:
         self._mesh = mesh
         self._streams = [topology.streams[name] for name in (*STREAMS, _SIGNALS) if name in topology.streams]
-        self._since = since or now()
+        self._since: dict[str, Offset] = dict.fromkeys((_SIGNALS, DEAD_LETTERS.name), now())
+        self._since.update(dict.fromkeys(STREAMS, ago(STORIES_SINCE)))
+        self._began = datetime.now(UTC)
         self._news = asyncio.Event()
         self.stories = Stories()
         self.pulse = Pulse()
@@ -40,11 +46,16 @@ class Watch:
         async for records in tap(self._mesh, [*self._streams, DEAD_LETTERS], since=self._since):
             events = 0
             for record in records:
-                self._since = max(self._since, record.offset)
+                self._since[record.stream] = max(self._since[record.stream], record.offset)
                 events += record.event_type != TickPassed.event_type
                 self._take(record)
             self.pulse.count(time.monotonic(), events)
             self._news.set()
+
+    @property
+    def current(self) -> list[Story]:
+        """Stories that are not over, or were not when the watch began; oldest first."""
+        return [story for story in self.stories if story.resolved_at is None or story.resolved_at > self._began]
 
     async def until(self, condition: Callable[[], bool], within_s: float) -> bool:
         """Wait until something that was heard makes the condition true; False when that takes too long."""
