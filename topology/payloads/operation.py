@@ -20,9 +20,8 @@ class AnswerRecorded(Payload):
 
     stage: str
     event: UUID
-    ordinal: int
-    port: str
     question: str
+    """Names the question: the event, its class and its digest."""
     answer: Any
 
 
