@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.engine.attempt import AnswerFailedError
+from pipeline.engine.attempt import AnswerFailedError, OpenQuestion
 from topology.errors import ConfigurationError, RetryableError
 from topology.question import Question
 from topology.spec import RetrySpec
@@ -47,3 +47,40 @@ def failed(question: Question[Any], error: Exception, retry: RetrySpec) -> Answe
     """What to hand in as the answer when :func:`ask` raised."""
     attempts = retry.attempts if isinstance(error, RetryableError) else 1
     return AnswerFailedError(f"{type(question).__name__} was not answered: {error}", attempts)
+
+
+class Asker:
+    """Puts the questions of tasks to the world, and keeps the answers until they are recorded.
+
+    A worker that loses its mesh drops its tasks and takes them up again when the mesh is back; what was asked in the
+    meantime goes on, so nobody is asked twice because of it.
+    """
+
+    def __init__(self, handlers: Handlers) -> None:
+        self._handlers = handlers
+        self._asked: dict[tuple[str, int], dict[str, asyncio.Task[Any]]] = {}
+
+    async def answer(self, asker: tuple[str, int], question: OpenQuestion, retry: RetrySpec) -> Any:
+        """The answer to a question of a stage's partition; raises as :func:`ask` does.  Cancelling cancels nothing."""
+        asked = self._asked.setdefault(asker, {})
+        if question.key not in asked:
+            asking = asyncio.create_task(ask(self._handlers, question.question, retry))
+            asking.add_done_callback(
+                lambda done: done.cancelled() or done.exception()
+            )  # it may fail with nobody waiting
+            asked[question.key] = asking
+        return await asyncio.shield(asked[question.key])
+
+    def forget(self, asker: tuple[str, int], question: OpenQuestion) -> None:
+        """The answer is recorded, or there will be none."""
+        self._asked.get(asker, {}).pop(question.key, None)
+
+    def cancel(self, asker: tuple[str, int]) -> None:
+        """The partition has another owner, who will ask for itself."""
+        for asking in self._asked.pop(asker, {}).values():
+            asking.cancel()
+
+    def cancel_all_but(self, askers: Container[tuple[str, int]]) -> None:
+        """Cancel what was asked for partitions that did not come back."""
+        for asker in [asker for asker in self._asked if asker not in askers]:
+            self.cancel(asker)

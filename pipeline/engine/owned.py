@@ -1,9 +1,11 @@
-"""A stage's partition while a worker owns it."""
+"""A stage's partition while a worker owns it, and which worker that should be."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from pipeline.engine.mesh import Lease
 from pipeline.engine.task import PartitionTask
@@ -16,7 +18,7 @@ class Owned:
     """What a worker holds for one stage and partition.
 
     Attributes:
-        asking: questions that are on their way.
+        asking: questions whose answers are waited for, to be recorded and handed to the task.
         sound: False when the task may differ from what is committed (half an event, a commit whose outcome is unknown):
             then it must never be committed again, only restored.
     """
@@ -29,6 +31,20 @@ class Owned:
     committed_at_s: float = 0.0
     sound: bool = True
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """The stage and the partition."""
+        return self.lease.stage, self.lease.partition
+
 
 Holdings = dict[tuple[str, int], Owned]
 """What a worker holds, by stage and partition."""
+
+
+def owner_of(stage: str, partition: int, workers: Sequence[str]) -> str:
+    """Rendezvous hashing: who comes or goes moves only its own share."""
+
+    def weight(worker: str) -> bytes:
+        return blake2b(f"{stage}/{partition}/{worker}".encode(), digest_size=8).digest()
+
+    return max(workers, key=weight)

@@ -19,8 +19,15 @@ from pipeline.engine.outputs import OutputBuilder, dead_letter
 from pipeline.engine.progress import Progress
 from pipeline.engine.record import Commit, Offset, Output, Place, Record, Restored
 from pipeline.engine.rows import Rows
-from pipeline.engine.verdict import HaltedError, Memory, MustRestoreError, RecordId, Verdict, Window
-from topology.errors import BadInputError
+from pipeline.engine.verdict import (
+    HaltedError,
+    Memory,
+    MustRestoreError,
+    RecordId,
+    Verdict,
+    Window,
+    WindowPoisonedError,
+)
 from topology.event import Event, Payload
 from topology.graph import Stage
 from topology.moments import span_us
@@ -33,6 +40,7 @@ _WATERMARK = "watermark"
 _AHEAD = "ahead/"
 _PARKED = "parked/"
 _TICK = TickPassed.event_type
+_KEY_PARKED = Verdict("KeyParked", "an earlier event of this key is in the dead letters; replay or drop it first")
 _PENDING_MAX = 10_000
 """Records a task holds at most; one slow key must not make it hold, or read again after a crash, a whole stream."""
 
@@ -153,6 +161,8 @@ class PartitionTask:
                 progress.passed = 0
             ahead = [[str(first), str(last)] for first, last in progress.ahead] if progress.pending else []
             self._rows.put(_AHEAD + place[0], orjson.dumps(ahead) if ahead else None)
+        if self._memory.verdicts and not any(progress.pending for progress in self._progress.values()):
+            self._memory.verdicts.clear()  # whoever was guilty is in the dead letters now
         self._rows.put(_WATERMARK, b"%d" % self.watermark_us)
         commit.state = self._rows.take()
         return commit
@@ -175,10 +185,8 @@ class PartitionTask:
             self._blocked[record.key] = deque([record])
             return
         verdict = self._memory.verdicts.get(_id(record)) if self._memory.verdicts else None
-        if verdict is None and record.key in self._parked:
-            verdict = Verdict(
-                "KeyParked", "an earlier event of this key is in the dead letters; replay or drop it first"
-            )
+        if verdict is None and record.key in self._parked and record.event_type != _TICK:
+            verdict = _KEY_PARKED
         if verdict is not None:
             self._give_up(record, verdict)
         elif self._concerns(record) and not self._process(record):
@@ -225,9 +233,9 @@ class PartitionTask:
     def _condemn(self, record: Record, error: Exception) -> Verdict:
         """Find the culprit guilty, for this task and those restored after it."""
         culprit: RecordId | Window = _id(record)
-        if isinstance(error, _WindowError) and self.stage.spec.on_poison != "halt":
+        if isinstance(error, WindowPoisonedError) and self.stage.spec.on_poison != "halt":
             culprit = error.window
-        cause = error.__cause__ if isinstance(error, _WindowError) and error.__cause__ else error
+        cause = error.__cause__ if isinstance(error, WindowPoisonedError) and error.__cause__ else error
         verdict = Verdict(type(cause).__name__, str(cause), getattr(cause, "attempts", 1))
         self._memory.verdicts[culprit] = verdict
         return verdict
@@ -264,14 +272,14 @@ class PartitionTask:
         try:
             return list(self._outputs.of_window(event, closed, self.agent.window_closed(closed)))
         except Exception as error:  # the window is to blame, not the event that happened to close it
-            raise _WindowError(window) from error
+            raise WindowPoisonedError(window) from error
 
     def _give_up(self, record: Record, verdict: Verdict) -> None:
         if self.stage.spec.on_poison == "halt":
             msg = f"{self.stage.id}/{self.partition} halted at {record.offset} of {record.stream}: {verdict.reason}"
             raise HaltedError(msg)
         self._commit.outputs.append(dead_letter(self.stage.id, record, verdict))
-        self._commit.answered += _answers_about(record, self._memory.answers)
+        self._commit.answered += self._memory.answers_about(record)
         if self.stage.spec.on_poison == "park-key" and record.event_type != _TICK:
             self._parked.add(record.key)
             self._rows.put(_PARKED + record.key, b"1")
@@ -287,25 +295,6 @@ class PartitionTask:
     def _progress_from(self, place: Place, offset: Offset) -> Progress:
         ahead = orjson.loads(self._rows.get(_AHEAD + place[0]) or b"[]")
         return Progress(offset, [(Offset.parse(first), Offset.parse(last)) for first, last in ahead])
-
-
-class _WindowError(Exception):
-    """The agent could not conclude from a closed window; the cause says why."""
-
-    def __init__(self, window: Window) -> None:
-        self.window = window
-        super().__init__(f"the window {window} could not be concluded")
-
-
-def _answers_about(record: Record, answers: Mapping[str, Any]) -> list[str]:
-    """The answers nobody needs any more when the record is given up."""
-    if not answers:
-        return []
-    try:
-        about = f"{record.event.id}/"
-    except BadInputError:
-        return []
-    return [key for key in answers if key.startswith(about)]
 
 
 def _id(record: Record) -> RecordId:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.engine.attempt import OpenQuestion
-from pipeline.engine.record import Offset, Place
-from topology.errors import AiopsError
+from pipeline.engine.record import Offset, Place, Record
+from topology.errors import AiopsError, BadInputError
 
 
 class MustRestoreError(AiopsError):
@@ -31,6 +31,14 @@ Window = tuple[str, str, int, int]
 """A closed window: table, key, start, end."""
 RecordId = tuple[Place, Offset]
 """Where a record lies."""
+
+
+class WindowPoisonedError(AiopsError):
+    """The agent could not conclude from a closed window; the cause says why."""
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        super().__init__(f"the window {window} could not be concluded")
 
 
 @dataclass(slots=True)
@@ -62,3 +70,13 @@ class Memory:
         self.answers[key] = answer
         for record in [record for record, waited_for in self.waiting.items() if waited_for == key]:
             del self.waiting[record]
+
+    def answers_about(self, record: Record) -> list[str]:
+        """The keys of answers to what was asked about a record."""
+        if not self.answers:
+            return []
+        try:
+            about = f"{record.event.id}/"
+        except BadInputError:
+            return []
+        return [key for key in self.answers if key.startswith(about)]

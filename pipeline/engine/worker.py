@@ -10,14 +10,13 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import orjson
 
-from pipeline.engine.asking import Handlers, ask, failed
+from pipeline.engine.asking import Asker, Handlers, failed
 from pipeline.engine.attempt import OpenQuestion
 from pipeline.engine.mesh import FencedError, Lease, LostWritesError, Mesh, MeshUnavailableError
-from pipeline.engine.owned import Holdings, Owned
+from pipeline.engine.owned import Holdings, Owned, owner_of
 from pipeline.engine.reading import Reader
 from pipeline.engine.task import PartitionTask, inputs_of
 from pipeline.engine.verdict import HaltedError, Memory, MustRestoreError
@@ -69,7 +68,7 @@ class Worker:
         wanted = None if stages is None else set(stages)
         self._mesh = mesh
         self._stages = [stage for stage in topology.stages if wanted is None or stage.id in wanted]
-        self._handlers = handlers
+        self._asker = Asker(handlers)
         self._name = name
         self._lease_s = lease_s
         self._owned: Holdings = {}
@@ -93,6 +92,7 @@ class Worker:
         """Ask :meth:`run` to finish what it has in hand, give its partitions back, and return."""
         self._stopping = True
         self._wake.set()
+        self._asker.cancel_all_but(self._owned)
 
     async def run(self) -> None:
         """Work until stopped.
@@ -131,7 +131,7 @@ class Worker:
         try:
             owned.task.step(RECORDS_PER_STEP)
         except MustRestoreError as reason:
-            log.warning("%s; the partition is restored from its last commit", reason)
+            log.info("%s; the partition is restored from its last commit", reason)
             await self._restore(owned)
         except HaltedError as reason:
             self._halt(owned.lease, reason)
@@ -165,15 +165,17 @@ class Worker:
                 self._fenced(owned, fenced)
 
     async def _ask(self, owned: Owned, question: OpenQuestion) -> None:
+        retry = owned.stage.spec.retry
         try:
-            answer = await ask(self._handlers, question.question, owned.stage.spec.retry)
+            answer = await self._asker.answer(owned.place, question, retry)
             await self._record(owned, question.key, orjson.dumps(answer))
         except FencedError as fenced:
             self._fenced(owned, fenced)
         except Exception as error:  # noqa: BLE001 - the task's boundary: the event becomes a dead letter with this reason
-            owned.task.answer(question, failed(question.question, error, owned.stage.spec.retry))
+            owned.task.answer(question, failed(question.question, error, retry))
         else:
             owned.task.answer(question, answer)
+        self._asker.forget(owned.place, question)
         self._wake.set()
 
     async def _record(self, owned: Owned, key: str, answer: bytes) -> None:
@@ -197,9 +199,11 @@ class Worker:
                 self._fenced(owned, FencedError(f"the lease of {lease.stage}/{lease.partition} was lost"))
         for stage in self._stages:
             for partition in range(stage.partitions):
-                await self._take_or_leave(stage, partition, mine=_owner(stage.id, partition, workers) == self._name)
+                await self._take_or_leave(stage, partition, mine=owner_of(stage.id, partition, workers) == self._name)
             if clock.time() - started_s > self._lease_s / 4:
                 break  # large tables take long to restore; the leases held already come first
+        else:
+            self._asker.cancel_all_but(self._owned)
         self._tend_at_s = started_s + min(self._lease_s / 4, TEND_S)
         return before != set(self._owned)
 
@@ -258,21 +262,23 @@ class Worker:
 
     async def _release(self, owned: Owned) -> None:
         self._drop(owned)
+        self._asker.cancel(owned.place)
         await owned.task.agent.shutdown()
         await self._mesh.release(owned.lease)
 
     def _holds(self, owned: Owned) -> bool:
-        return self._owned.get((owned.stage.id, owned.task.partition)) is owned
+        return self._owned.get(owned.place) is owned
 
     def _fenced(self, owned: Owned, reason: FencedError) -> None:
         if self._holds(owned):
             log.warning("%s", reason)
             self.counts.fenced += 1
             self._drop(owned)
+            self._asker.cancel(owned.place)
 
     def _drop(self, owned: Owned) -> None:
         if self._holds(owned):
-            del self._owned[owned.stage.id, owned.task.partition]
+            del self._owned[owned.place]
         for asking in owned.asking:
             asking.cancel()
 
@@ -288,18 +294,11 @@ class Worker:
         finally:
             for owned in list(self._owned.values()):
                 self._drop(owned)
+            if self._stopping:
+                self._asker.cancel_all_but(())
             self._tend_at_s = 0.0
 
 
 def _is_due(owned: Owned, now_s: float) -> bool:
     task = owned.task
     return task.has_news or (task.moved and now_s - owned.committed_at_s >= QUIET_COMMIT_S)
-
-
-def _owner(stage: str, partition: int, workers: Sequence[str]) -> str:
-    """Rendezvous hashing: who comes or goes moves only its own share."""
-
-    def weight(worker: str) -> bytes:
-        return blake2b(f"{stage}/{partition}/{worker}".encode(), digest_size=8).digest()
-
-    return max(workers, key=weight)

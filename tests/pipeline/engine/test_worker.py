@@ -1,0 +1,341 @@
+"""A worker on a real Redis: what it processes, shares, holds up, gives up and gives back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from agents.ports import ExecuteAction, ExecutionReport
+from pipeline.engine.asking import Handlers
+from pipeline.engine.mesh import MeshUnavailableError
+from pipeline.engine.redis_mesh import RedisMesh
+from pipeline.engine.task import inputs_of
+from pipeline.engine.worker import Worker
+from tests.contracts.counting import AGENTS, Echo, line, sample, topology
+from tests.pipeline.engine.relay import relayed
+from tests.pipeline.engine.working import Gate, events, publish, running
+from tests.polling import eventually
+from topology.errors import RetryableError
+from topology.graph import Topology
+from topology.resolve import resolve
+from topology.spec import StageSpec, StreamSpec, TopologySpec
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Any]:
+    async with Redis.from_url(redis_url, protocol=2) as client:
+        yield client
+
+
+@pytest.fixture
+async def mesh(redis_url: str) -> AsyncIterator[RedisMesh]:
+    mesh = RedisMesh.connect(redis_url, "t")
+    yield mesh
+    await mesh.close()
+
+
+def asking(**settings: object) -> Topology:
+    """signals -> ask-world -> findings, in one partition."""
+    stage = {
+        "id": "ask-world",
+        "agent": "counting:AskWorld",
+        "consumes": "signals",
+        "emits": "findings",
+        "retry": {"attempts": 3, "first_pause": "10ms"},
+        **settings,
+    }
+    spec = TopologySpec(
+        name="asking",
+        streams={
+            "signals": StreamSpec(carries=("MetricSampled", "LogWritten"), partitions=1),
+            "findings": StreamSpec(carries=("AnomalyDetected",), partitions=1),
+        },
+        stages=(StageSpec.model_validate(stage),),
+    )
+    return resolve(spec, lambda name: AGENTS[name])
+
+
+def worker(mesh: RedisMesh, graph: Topology, handler: Any = None, *, name: str = "one", lease_s: float = 5.0) -> Worker:
+    handlers: Handlers = {ExecuteAction: handler or Echo()}
+    return Worker(mesh, graph, handlers, name=name, lease_s=lease_s)
+
+
+async def idle(mesh: RedisMesh, graph: Topology) -> bool:
+    consumers = [
+        (stage.id, partition, place)
+        for stage in graph.stages
+        for partition in range(stage.partitions)
+        for place in inputs_of(stage, partition)
+    ]
+    return all(lag.waiting == 0 for lag in await mesh.lags(consumers))
+
+
+async def test_a_topology_is_run_to_the_end(mesh: RedisMesh, redis: Any) -> None:
+    graph = topology()
+    one = worker(mesh, graph)
+    async with running(one):
+        for n in range(30):
+            await publish(mesh, graph, [sample(n, f"s{n % 5}", n), line(n, f"s{n % 5}", n)])
+        await eventually(lambda: idle(mesh, graph), saying="everything is committed")
+        numbered = await events(mesh, graph, "numbered")
+
+    assert sum(e.payload.kind == "answer" for e in numbered) == 30
+    assert len({e.id for e in numbered}) == len(numbered)
+    assert one.counts.restored == one.counts.fenced == 0
+    groups = {
+        (stage.id, stream, partition): group["lag"]
+        for stage in graph.stages
+        for partition in range(3)
+        for stream, _ in inputs_of(stage, partition)
+        for group in await redis.xinfo_groups(f"t:s:{stream}:{partition}")
+        if group["name"].decode() == stage.id
+    }
+    assert set(groups.values()) == {0}
+
+
+async def test_two_workers_share_and_the_one_that_leaves_hands_over(mesh: RedisMesh) -> None:
+    graph = topology()
+    one, two = worker(mesh, graph, name="one"), worker(mesh, graph, name="two")
+
+    def all_owned() -> bool:
+        return len(one.owned) + len(two.owned) == 9 and not set(one.owned) & set(two.owned)
+
+    async with running(one):
+        await eventually(lambda: len(one.owned) == 9, saying="the first has everything")
+        async with running(two):
+            await eventually(
+                lambda: two.owned and all_owned(), saying="they share", seen=lambda: (one.owned, two.owned)
+            )
+            await publish(mesh, graph, [line(n, f"s{n}", n) for n in range(40)])
+        left = time.monotonic()
+        await eventually(lambda: len(one.owned) == 9, saying="the one that stays has everything")
+        assert time.monotonic() - left < 1.5, "nobody waits for a lease that was given back"
+        await publish(mesh, graph, [line(n, f"s{n}", n) for n in range(40, 80)])
+        await eventually(lambda: idle(mesh, graph), saying="everything is committed")
+
+    numbered = await events(mesh, graph, "numbered")
+    assert len(numbered) == 80
+    assert len({e.id for e in numbered}) == 80
+    assert one.counts.fenced == two.counts.fenced == 0
+
+
+async def test_a_slow_answer_holds_up_its_own_key_only(mesh: RedisMesh) -> None:
+    graph, gate = asking(), Gate("line 0")
+    async with running(worker(mesh, graph, gate)):
+        await publish(
+            mesh, graph, [line(0, "slow", 0), line(1, "slow", 1), *(line(n, f"s{n}", n) for n in range(2, 9))]
+        )
+
+        async def answered() -> list[str]:
+            return sorted(e.payload.service for e in await events(mesh, graph, "findings"))
+
+        others = [f"s{n}" for n in range(2, 9)]
+        await eventually(lambda: is_(answered, others), saying="the others are answered", seen=answered)
+        gate.open()
+        await eventually(lambda: is_(answered, sorted([*others, "slow", "slow"])), saying="all are", seen=answered)
+    assert set(gate.asked.values()) == {1}
+
+
+async def is_(found: Any, expected: object) -> bool:
+    return bool(await found() == expected)
+
+
+async def test_no_more_keys_wait_for_the_world_at_once_than_declared(mesh: RedisMesh) -> None:
+    graph, gate = asking(concurrency=3), Gate("*")
+    async with running(worker(mesh, graph, gate)):
+        await publish(mesh, graph, [line(n, f"s{n}", n) for n in range(20)])
+        await eventually(lambda: gate.at_once == 3, saying="three are asked", seen=lambda: gate.at_once)
+        gate.open()
+        await eventually(lambda: idle(mesh, graph), saying="everything is committed")
+    assert gate.at_once == 3
+    assert len(await events(mesh, graph, "findings")) == 20
+
+
+async def test_a_stage_that_waits_does_not_hold_up_others_of_the_same_stream(mesh: RedisMesh) -> None:
+    spec = asking(concurrency=1)
+    counting = StageSpec(id="count-windows", agent="counting:CountWindows", consumes=("signals",), emits=("findings",))
+    streams = {name: stream.spec for name, stream in spec.streams.items()}
+    both = TopologySpec(name="both", streams=streams, stages=(spec.stages[0].spec, counting))
+    graph, gate = resolve(both, lambda name: AGENTS[name]), Gate("*")
+    async with running(worker(mesh, graph, gate)):
+        for n in range(0, 3_000, 500):
+            await publish(mesh, graph, [line(m, "a", m) for m in range(n, n + 500)])
+        await publish(mesh, graph, [sample(1, "b", 5_000), sample(2, "b", 5_020)])
+
+        async def counted() -> bool:
+            return [e.payload.subject for e in await events(mesh, graph, "findings")] == ["5000000000"]
+
+        await eventually(counted, saying="the windows close while the other stage waits")
+
+
+async def test_what_nobody_can_answer_is_tried_with_pauses_and_becomes_a_dead_letter(mesh: RedisMesh) -> None:
+    asked_at: list[float] = []
+
+    async def away(question: ExecuteAction) -> ExecutionReport:
+        asked_at.append(time.monotonic())
+        msg = "the executor is away"
+        raise RetryableError(msg)
+
+    graph = asking(retry={"attempts": 3, "first_pause": "50ms"}, on_poison="skip")
+    async with running(worker(mesh, graph, away)):
+        await publish(mesh, graph, [line(1, "a", 1)])
+        [letter] = await eventually(lambda: events(mesh, graph, "dead-letters"), saying="a dead letter")
+
+    assert (letter.payload.attempts, letter.payload.error) == (3, "AnswerFailedError")
+    assert "the executor is away" in letter.payload.reason
+    first, second = (later - sooner for sooner, later in pairwise(asked_at))
+    assert first >= 0.05
+    assert second >= 0.1
+
+
+@pytest.mark.parametrize("handlers", [{}, {ExecuteAction: None}], ids=["nobody answers", "the handler is broken"])
+async def test_a_question_that_cannot_be_put_is_a_dead_letter_with_the_reason(
+    mesh: RedisMesh, handlers: dict[Any, Any]
+) -> None:
+    async def broken(question: ExecuteAction) -> ExecutionReport:
+        msg = "a defect \udc80"
+        raise ZeroDivisionError(msg)
+
+    graph = asking()
+    one = Worker(mesh, graph, dict.fromkeys(handlers, broken), name="one")
+    async with running(one):
+        await publish(mesh, graph, [line(1, "a", 1)])
+        [letter] = await eventually(lambda: events(mesh, graph, "dead-letters"), saying="a dead letter")
+    assert ("a defect ?" if handlers else "nobody answers ExecuteAction") in letter.payload.reason
+    assert letter.payload.attempts == 1
+
+
+async def test_a_stage_that_halts_has_done_what_came_before_and_others_go_on(mesh: RedisMesh) -> None:
+    graph = topology(on_poison="halt", partitions=1)
+    one = worker(mesh, graph)
+    signals = [sample(1, "a", 1), sample(2, "a", 12), sample(3, "a", 13, "poison"), sample(4, "a", 30)]
+    async with running(one):
+        await publish(mesh, graph, signals)
+        await eventually(lambda: one.halted, saying="it halts")
+        await publish(mesh, graph, [line(1, "a", 1)])
+
+        async def kinds() -> list[str]:
+            return sorted(e.payload.kind for e in await events(mesh, graph, "numbered"))
+
+        await eventually(lambda: is_(kinds, ["answer", "count"]), saying="what came before, and others", seen=kinds)
+        assert "never be counted" in one.halted["count-windows", 0]
+        assert ("count-windows", 0) not in one.owned
+    assert [lag.waiting for lag in await mesh.lags([("count-windows", 0, ("signals", 0))])] == [3]
+
+
+async def test_stop_returns_within_a_second_while_nothing_comes(mesh: RedisMesh, redis: Any) -> None:
+    one = worker(mesh, topology())
+    async with running(one):
+        await eventually(lambda: len(one.owned) == 9, saying="it owns everything")
+
+        async def reading() -> bool:
+            return bool((await redis.info("clients"))["blocked_clients"])
+
+        await eventually(reading, saying="its read is blocked")
+        began = time.monotonic()
+    assert time.monotonic() - began < 1
+    two = worker(mesh, topology(), name="two")
+    async with running(two):
+        began = time.monotonic()
+        await eventually(lambda: len(two.owned) == 9, saying="the leases were given back")
+        assert time.monotonic() - began < 1
+
+
+async def test_a_short_lease_is_kept_while_nothing_comes(mesh: RedisMesh) -> None:
+    one = worker(mesh, topology(), lease_s=0.4)
+    async with running(one):
+        await eventually(lambda: len(one.owned) == 9, saying="it owns everything")
+        until = time.monotonic() + 1.5
+
+        def still_owned() -> bool:
+            assert len(one.owned) == 9
+            return time.monotonic() > until
+
+        await eventually(still_owned, saying="several lease times pass")
+    assert one.counts.fenced == 0
+
+
+async def test_what_is_asked_for_a_lost_partition_is_cancelled_and_asked_by_the_new_owner(
+    mesh: RedisMesh, redis: Any
+) -> None:
+    graph, gate = asking(), Gate("*")
+    one = worker(mesh, graph, gate)
+    async with running(one):
+        await publish(mesh, graph, [line(1, "a", 1)])
+        await eventually(lambda: gate.asked, saying="the question is asked")
+        await redis.set("t:t:ask-world:0:lease", "99 somebody", px=300)
+        await eventually(lambda: gate.cancelled == ["line 1"], saying="it is cancelled")
+        assert one.counts.fenced == 1
+        gate.open()
+        await eventually(lambda: idle(mesh, graph), saying="whoever owns it next asks again")
+    assert gate.asked == {"line 1": 2}
+    assert len(await events(mesh, graph, "findings")) == 1
+
+
+async def test_an_answer_that_comes_back_after_the_lease_was_lost_has_no_effect(mesh: RedisMesh, redis: Any) -> None:
+    graph, gate = asking(), Gate("*")
+    one = worker(mesh, graph, gate, lease_s=60)  # it will not look after its leases before the answer comes
+    async with running(one):
+        await publish(mesh, graph, [line(1, "a", 1)])
+        await eventually(lambda: gate.asked, saying="the question is asked")
+        await redis.set("t:t:ask-world:0:lease", "99 somebody", px=300)
+        gate.open()
+        await eventually(lambda: one.counts.fenced == 1, saying="it is fenced", within_s=3)
+        await eventually(lambda: idle(mesh, graph), saying="then it owns the partition again")
+    assert len(await events(mesh, graph, "findings")) == 1
+
+
+@pytest.mark.parametrize("command", [b"EVALSHA", b"XREAD", b"HGETALL"], ids=["commit or lease", "read", "restore"])
+async def test_a_connection_that_breaks_in_the_middle_costs_nothing(
+    redis_url: str, mesh: RedisMesh, state_dir: Path, command: bytes
+) -> None:
+    graph, echo = topology(), Echo()
+    async with relayed(redis_url, state_dir) as (cable, url):
+        broken = RedisMesh.connect(url, "t")
+        one = worker(broken, graph, echo)
+        broke = 0
+        running_worker = asyncio.create_task(one.run())
+        for n in range(60):
+            lost = cable.lost
+            if n % 5 == 0:
+                cable.lose_the_answer_to(command)
+            await publish(mesh, graph, [sample(n, f"s{n % 7}", n), line(n, f"s{n % 7}", n, level="warning")])
+            if n % 5 == 0 and (n == 0 or command != b"HGETALL"):  # a restore comes after another failure only
+                await eventually(lambda lost=lost: cable.lost > lost, saying="the connection breaks")  # type: ignore[misc]
+                await asyncio.wait({running_worker}, timeout=0.5)  # a worker survives when it was an answer's record
+            if running_worker.done():
+                with pytest.raises(MeshUnavailableError):
+                    running_worker.result()
+                broke += 1
+                running_worker = asyncio.create_task(one.run())
+        cable.lose_the_answer_to(b"")
+
+        async def done() -> bool:
+            nonlocal running_worker, broke
+            if running_worker.done():
+                broke += 1
+                running_worker = asyncio.create_task(one.run())
+            return await idle(mesh, graph)
+
+        await eventually(done, saying="everything is committed")
+        one.stop()
+        await running_worker
+        await broken.close()
+
+    assert broke, "the connection did break"
+    numbered = await events(mesh, graph, "numbered")
+    assert sum(e.payload.kind == "answer" for e in numbered) == 60
+    assert len({e.id for e in numbered}) == len(numbered)
+    by_service: dict[str, list[float]] = {}
+    for said in numbered:
+        by_service.setdefault(said.payload.service, []).append(said.payload.score)
+    assert all(scores == list(range(1, len(scores) + 1)) for scores in by_service.values())

@@ -1,0 +1,60 @@
+"""Progress through a partition: any order of finishing, any restart."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.engine.progress import Progress
+from pipeline.engine.record import BEGINNING, Offset
+
+
+def offset(number: int) -> Offset:
+    return Offset(1_000, number)
+
+
+@given(
+    count=st.integers(1, 30),
+    lives=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.randoms(use_true_random=False)), max_size=6),
+)
+def test_whatever_order_records_finish_in_a_restart_processes_each_once(
+    count: int, lives: list[tuple[int, int, Random]]
+) -> None:
+    last = progress = Progress(BEGINNING)
+    finished: set[int] = set()
+    passed = 0
+    for takes_in, finishes, order in [*lives, (count, count, Random(0))]:
+        begun: list[int] = []
+        for number in range(min(takes_in, count)):
+            if offset(number) <= progress.offset:
+                continue
+            if progress.begin(offset(number)):
+                assert number not in finished, "nothing is processed twice"
+                begun.append(number)
+            else:
+                assert number in finished, "nothing is passed over"
+        order.shuffle(begun)
+        for number in begun[:finishes]:
+            progress.finish(offset(number))
+            finished.add(number)
+        assert all(number in finished for number in range(count) if offset(number) <= progress.offset)
+        passed += progress.passed
+        last = progress
+        progress = Progress(progress.offset, progress.ahead)
+    assert last.offset == offset(count - 1)
+    assert passed == count
+    assert last.ahead == []
+    assert last.pending == 0
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=50))
+def test_runs_are_as_few_as_the_unfinished_records_between_them(done: list[bool]) -> None:
+    progress = Progress(BEGINNING)
+    for number in range(len(done)):
+        progress.begin(offset(number))
+    for number, is_done in enumerate(done):
+        if is_done:
+            progress.finish(offset(number))
+    assert len(progress.ahead) <= done.count(False)
