@@ -26,6 +26,7 @@ VERBS = {
     "approve": ("pipeline.commands.approval:approve", "Allow a plan that waits; without one, list those that wait."),
     "deny": ("pipeline.commands.approval:deny", "Forbid a plan that waits."),
     "doctor": ("pipeline.commands.doctor:doctor", "Is this machine fit? What runs where, and why."),
+    "bench": ("pipeline.commands.bench:bench", "Measure speed, latency, recovery and backtests."),
     "stop": ("pipeline.commands.stop:stop", "Stop the embedded servers of the state directory."),
 }
 """Verb -> where it is, and what it does in one line."""

@@ -18,7 +18,7 @@ EMPTY_NAMES = {"base", "common", "core", "helper", "helpers", "manager", "manage
 ENTRY_POINTS = {"pipeline.main"}
 
 READS_THE_ENVIRONMENT = ("pipeline.settings", "pipeline.servers", "pipeline.patient")
-STARTS_PROCESSES = ("pipeline.executors", "pipeline.servers", "pipeline.patient")
+STARTS_PROCESSES = ("pipeline.bench", "pipeline.executors", "pipeline.servers", "pipeline.patient")
 
 # Put together here, so that this file does not contain what it looks for.
 ABSOLUTE_HOMES = re.compile("/(?:" + "|".join(["home", "Users", "root", "work"]) + r")/[A-Za-z0-9_.-]+")
