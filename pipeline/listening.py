@@ -10,9 +10,10 @@ from pathlib import Path
 from pipeline.assembly import Deployment, add_supervisor
 from pipeline.patient.ward import Patient, admit
 from pipeline.sources.door import Door
-from pipeline.sources.host import HostSource, WatchedProcess
+from pipeline.sources.host import HostSource
 from pipeline.sources.logs import LogFiles, LogSource
 from pipeline.sources.probes import Probe, ProbeSource
+from pipeline.sources.processes import WatchedProcess
 from topology.errors import ConfigurationError
 
 EVENTS_PATH = "/v1/events"
