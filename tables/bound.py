@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -35,15 +36,16 @@ class BoundTable(ABC, Generic[Amount, Value]):
 
     Attributes:
         name: the table's name within its agent.
-        evicted: how many keys were dropped since the start because ``keys_max`` was reached.
+        evicted: how many keys were dropped since the start, by the bound that made them go: ``keys_max``, ``retain``.
     """
 
     def __init__(self, name: str, key: str, aggregate: Aggregate[Amount, Any, Value], keys_max: int) -> None:
         self.name = name
-        self.evicted = 0
+        self.evicted: dict[str, int] = {"keys_max": 0}
         self._key_path = key
         self._key_of: Callable[[Any], Any] = attrgetter(key)
         self._aggregate = aggregate
+        self._unit_amount: Any = aggregate.unit_amount
         self._keys_max = keys_max
         self._late: list[LateEntry] = []
 
@@ -68,7 +70,7 @@ class BoundTable(ABC, Generic[Amount, Value]):
             msg = f"table {self.name!r} was given key {key!r} without a time; pass at_us, or the event itself"
             raise TypeError(msg)
         if amount is None:
-            amount = self._aggregate.unit_amount
+            amount = self._unit_amount
             if amount is None:
                 kind = type(self._aggregate).__name__
                 msg = f"table {self.name!r} computes {kind} of amounts and was given none; pass amount="
@@ -121,6 +123,12 @@ class BoundTable(ABC, Generic[Amount, Value]):
 
     @abstractmethod
     def _value(self, key: str, at_us: int | None) -> Value: ...
+
+    def _longest_silent(self, keys: Collection[str], latest_us: Callable[[str], int]) -> list[str]:
+        """The keys to drop when another one needs room: those silent for longest, by their names where that is equal."""
+        # A hundredth at a time, so that a flood of new keys costs a constant number of steps for each.
+        count = max(1, self._keys_max // 100, len(keys) - self._keys_max + 1)
+        return heapq.nsmallest(count, keys, key=lambda key: (latest_us(key), key))
 
     def _key(self, event: Happened) -> str:
         try:

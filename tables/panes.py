@@ -1,38 +1,32 @@
-"""The running state of windowed tables: one accumulator per key and pane.
+"""The running state of windows that overlap (hopping, sliding): one accumulator per key and pane.
 
 A window is a whole number of panes (``tables.windows``), so an entry is added once, whatever the kind of window, and a
 window's value is the merge of its panes.  Memory is bounded by keys x panes that an open window still needs; nothing
 grows with the number of entries, and a closed window leaves nothing behind: how far closing has come decides what is
 late.
-
-Rows: ``<start of pane in microseconds>|<key>`` holds an accumulator; ``closed`` holds the instant up to which every
-window is closed, so that a restored table refuses the same late entries.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from bisect import bisect_left, insort
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from tables.aggregates import Aggregate
-from tables.bound import BoundTable
+from tables.aligned import NO_ENTRIES, AlignedTable
+from tables.early import EarlyResults
 from tables.windows import Span, Window
-from topology.state import ClosedWindow, LateEntry
+from topology.state import ClosedWindow
 
 Amount = TypeVar("Amount")
 Value = TypeVar("Value")
 
-_CLOSED_ROW = "closed"
-_NEVER = -(1 << 62)  # before every instant: nothing is closed yet
-_NO_PANES: dict[int, Any] = {}  # of an unknown key; only ever read
 
-
-class PanedTable(BoundTable[Amount, Value]):
+class PanedTable(AlignedTable[Amount, Value]):
     """Entries by key and window; made by ``Table.bind``.
 
-    An entry is late when a window it belongs to is closed.  It is then reported by ``take_late``, and still counted in
-    those of its windows that are open (hopping), or yet to be seen (sliding).  A closed window never changes.
+    A late entry is still counted in those of its windows that are open (hopping), or yet to be seen (sliding).
     """
 
     def __init__(
@@ -44,115 +38,68 @@ class PanedTable(BoundTable[Amount, Value]):
         *,
         window: Window,
         lateness_us: int,
-        retain_us: int,
+        early: EarlyResults | None = None,
     ) -> None:
-        super().__init__(name, key, aggregate, keys_max)
-        self._size_us, self._pane_us, self._closes = window.size_us, window.pane_us, window.closes
-        self._lateness_us, self._retain_us = lateness_us, retain_us
-        self._forget_everything()
+        self._closes = window.closes
+        super().__init__(name, key, aggregate, keys_max, window=window, lateness_us=lateness_us, early=early)
 
     def _forget_everything(self) -> None:
-        self._closed_up_to_us = _NEVER
-        self._next_closing_us = _NEVER
-        self._closing_moved = False
-        self._panes: dict[str, dict[int, Any]] = {}
-        self._ending = _Calendar()  # the ends of open windows, and whose
-        self._starting = _Calendar()  # the starts of panes, and whose
-        # A dict as an ordered set: rows are then written in the same order in every process.
-        self._touched: dict[tuple[int, str], None] = {}
-        # For windows of many panes: the merge of all but the newest, which holds until an older one changes.
+        super()._forget_everything()
+        self._starts: list[int] = []  # of all panes, as a heap
+        self._starts_of: dict[str, list[int]] = {}  # of each key's panes, in order
+        # The merge of all panes of a window but the newest, which holds until an older one changes.
         self._heads: dict[str, tuple[int, Any]] = {}
 
     def keys(self) -> list[str]:
         """The keys with entries, sorted."""
-        return sorted(self._panes)
+        return sorted(self._starts_of)
 
     def windows(self, key: str) -> list[tuple[Span, Value]]:
-        """The windows of a key that are open or retained, with their values, in order of their ends.
+        """The windows of a key that are open, with their values, in order of their ends.
 
         Of a sliding table: the window as seen from each pane that holds entries.
         """
-        panes = self._panes.get(key, _NO_PANES)
-        ends = {start + self._pane_us for start in panes}
-        if self._closes and self._size_us > self._pane_us:
-            ends = {end for start in panes for end in self._open_ends_of(start)}
+        starts = self._starts_of.get(key, ())
+        if self._closes:
+            ends = {end for start in starts for end in self._open_ends_of(start)}
+        else:
+            ends = {start + self._pane_us for start in starts}
         return [(Span(end - self._size_us, end), self._value_of(key, end)) for end in sorted(ends)]
 
-    def advance(self, watermark_us: int) -> list[ClosedWindow]:
-        """Close the windows that ended at or before the watermark less the table's own lateness.
-
-        Costs one comparison while there is nothing to close: call it with every event, so that what is late does not
-        depend on how events were batched.
-        """
-        if watermark_us < self._next_closing_us:
-            return []
-        reached_us = watermark_us - self._lateness_us
-        self._close_up_to(reached_us - reached_us % self._pane_us)
-        self._closing_moved = True
-        closed: list[ClosedWindow] = []
-        for end, keys in self._ending.due(self._closed_up_to_us):
-            start = end - self._size_us
-            closed += [
-                ClosedWindow(self.name, key, start, end, self._value_of(key, end))
-                for key in sorted(keys)
-                if self._has_entries(key, end)
-            ]
-        for start, keys in self._starting.due(self._closed_up_to_us - self._size_us - self._retain_us):
-            for key in keys:
+    def _close(self, closed_up_to_us: int) -> list[ClosedWindow]:
+        ending = self._ending_up_to(closed_up_to_us) if self._closes else {}
+        self._close_up_to(closed_up_to_us)
+        closed = [self._final_result(end, key) for end in sorted(ending) for key in sorted(ending[end])]
+        while self._starts and self._starts[0] + self._size_us <= closed_up_to_us:
+            start = heapq.heappop(self._starts)
+            for key in list(self._panes.get(start, NO_ENTRIES)):
                 self._drop_pane(key, start)
         return closed
 
-    def restore(self, entries: Mapping[str, bytes]) -> None:
-        """Take over the rows of a snapshot or a folded changelog, in place of what was there."""
-        self._forget_everything()
-        rows = dict(entries)
-        if _CLOSED_ROW in rows:
-            self._close_up_to(int(rows.pop(_CLOSED_ROW)))
-        for row, data in rows.items():
-            start, _, key = row.partition("|")
-            self._panes.setdefault(key, {})[int(start)] = self._aggregate.decode(data)
-            self._plan(key, int(start))
-
-    def changes(self) -> dict[str, bytes | None]:
-        """The rows touched since the last call, each encoded once, however often it was touched."""
-        changed: dict[str, bytes | None] = {}
-        encode = self._aggregate.encode
-        for start, key in self._touched:
-            panes = self._panes.get(key, _NO_PANES)
-            changed[f"{start}|{key}"] = encode(panes[start]) if start in panes else None
-        if self._closing_moved:
-            changed[_CLOSED_ROW] = b"%d" % self._closed_up_to_us
-        self._touched, self._closing_moved = {}, False
-        return changed
-
-    def snapshot(self) -> dict[str, bytes]:
-        """Every row, encoded; equals the fold of all changes."""
-        encode = self._aggregate.encode
-        rows = {
-            f"{start}|{key}": encode(accumulated)
-            for key, panes in self._panes.items()
-            for start, accumulated in panes.items()
-        }
-        if self._closed_up_to_us != _NEVER:
-            rows[_CLOSED_ROW] = b"%d" % self._closed_up_to_us
-        return rows
+    def _ending_up_to(self, closed_up_to_us: int) -> dict[int, set[str]]:
+        """The ends of windows that are open now and will be closed then, with the keys that have entries in them."""
+        ending: dict[int, set[str]] = {}
+        for start, entries in self._panes.items():
+            for end in self._open_ends_of(start):
+                if end > closed_up_to_us:
+                    break
+                ending.setdefault(end, set()).update(entries)
+        return ending
 
     def _add(self, key: str, at_us: int, amount: Amount) -> Value:
         start = at_us - at_us % self._pane_us
         if start + self._pane_us <= self._closed_up_to_us:
-            self._late.append(LateEntry(self.name, key, at_us))
+            self._report_late(key, at_us)
             if start + self._size_us <= self._closed_up_to_us:
                 return self._value(key, at_us)
-        panes = self._panes.get(key, _NO_PANES)
-        known = start in panes
-        accumulated = self._aggregate.add(panes[start] if known else self._aggregate.initial(), amount, at_us)
-        if known:
-            panes[start] = accumulated
+        entries = self._panes.get(start, NO_ENTRIES)
+        if key in entries:
+            entries[key] = self._aggregate.add(entries[key], amount, at_us)
         else:
-            self._open_pane(key, start, accumulated)
-        self._touched[start, key] = None
-        if self._size_us == self._pane_us:
-            return self._aggregate.value(accumulated, self._size_us)
+            self._open_pane(key, start, self._aggregate.add(self._aggregate.initial(), amount, at_us))
+        self._touch(start, key)
+        if self._early is not None:
+            self._early.count(self._open_ends_of(start), key)
         head = self._heads.get(key)
         if head is not None and start != head[0] - self._pane_us:
             del self._heads[key]
@@ -164,7 +111,7 @@ class PanedTable(BoundTable[Amount, Value]):
             raise TypeError(msg)
         start = at_us - at_us % self._pane_us
         end = start + self._pane_us
-        if self._closes and self._size_us > self._pane_us and end <= self._closed_up_to_us:
+        if self._closes and end <= self._closed_up_to_us:
             # The first of its windows that is still open: it has seen most.
             end = self._closed_up_to_us + self._pane_us
             if end > start + self._size_us:
@@ -172,96 +119,60 @@ class PanedTable(BoundTable[Amount, Value]):
         return self._value_of(key, end)
 
     def _value_of(self, key: str, end: int) -> Value:
-        """The value of the window that ends at ``end``."""
-        aggregate, panes = self._aggregate, self._panes.get(key, _NO_PANES)
-        newest = end - self._pane_us
-        if self._size_us == self._pane_us:
-            return aggregate.value(panes[newest] if newest in panes else aggregate.initial(), self._size_us)
-        head = self._head_of(key, panes, end)
-        return aggregate.value(aggregate.merge(head, panes[newest]) if newest in panes else head, self._size_us)
+        aggregate, newest = self._aggregate, self._panes.get(end - self._pane_us, NO_ENTRIES)
+        head = self._head_of(key, end)
+        return aggregate.value(aggregate.merge(head, newest[key]) if key in newest else head, self._size_us)
 
-    def _head_of(self, key: str, panes: dict[int, Any], end: int) -> Any:
+    def _head_of(self, key: str, end: int) -> Any:
         """The merge of all panes of the window that ends at ``end``, but the newest."""
         known = self._heads.get(key)
         if known is not None and known[0] == end:
             return known[1]
         head = self._aggregate.initial()
-        wanted = range(end - self._size_us, end - self._pane_us, self._pane_us)
-        # Go through whichever are fewer: a fine resolution has many more panes than there are entries.
-        for start in wanted if len(wanted) <= len(panes) else sorted(panes):
-            if start in panes and start in wanted:
-                head = self._aggregate.merge(head, panes[start])
-        if panes:
+        starts: Sequence[int] = self._starts_of.get(key, ())
+        first, last = bisect_left(starts, end - self._size_us), bisect_left(starts, end - self._pane_us)
+        for start in starts[first:last]:
+            head = self._aggregate.merge(head, self._panes[start][key])
+        if first < last:
             self._heads[key] = (end, head)
         return head
-
-    def _has_entries(self, key: str, end: int) -> bool:
-        return any(end - self._size_us <= start < end for start in self._panes.get(key, _NO_PANES))
 
     def _open_ends_of(self, start: int) -> range:
         first = max(start, self._closed_up_to_us) + self._pane_us
         return range(first, start + self._size_us + 1, self._pane_us)
 
     def _open_pane(self, key: str, start: int, accumulated: Any) -> None:
-        if key not in self._panes:
-            if len(self._panes) >= self._keys_max:
-                self._evict()
-            self._panes[key] = {}
-        self._panes[key][start] = accumulated
-        self._plan(key, start)
+        if key not in self._starts_of and len(self._starts_of) >= self._keys_max:
+            self._evict()
+        self._put_pane(key, start, accumulated)
 
-    def _plan(self, key: str, start: int) -> None:
-        """Note when a new pane's windows close and when the pane itself is no longer needed."""
-        self._starting.put(start, key)
-        if self._closes:
-            for end in self._open_ends_of(start):
-                self._ending.put(end, key)
+    def _put_pane(self, key: str, start: int, accumulated: Any) -> None:
+        entries = self._panes.get(start)
+        if entries is None:
+            entries = self._panes[start] = {}
+            heapq.heappush(self._starts, start)
+        entries[key] = accumulated
+        insort(self._starts_of.setdefault(key, []), start)
 
-    def _close_up_to(self, closed_up_to_us: int) -> None:
-        self._closed_up_to_us = closed_up_to_us
-        self._next_closing_us = closed_up_to_us + self._pane_us + self._lateness_us
+    def _restore_row(self, instant: int, key: str, data: bytes) -> None:
+        self._put_pane(key, instant, self._aggregate.decode(data))
 
     def _drop_pane(self, key: str, start: int) -> None:
-        panes = self._panes.get(key)
-        if panes is None or start not in panes:  # its key was evicted
-            return
-        del panes[start]
-        if not panes:
-            del self._panes[key]
+        entries, starts = self._panes[start], self._starts_of[key]
+        del entries[key]
+        if not entries:
+            del self._panes[start]
+        starts.remove(start)
+        if not starts:
+            del self._starts_of[key]
         self._heads.pop(key, None)
-        self._touched[start, key] = None
+        self._touch(start, key)
 
     def _evict(self) -> None:
-        # A hundredth at a time, so that a flood of new keys costs a constant number of steps for each.
-        count = max(1, self._keys_max // 100)
-        oldest = heapq.nsmallest(count, self._panes, key=lambda key: (max(self._panes[key]), key))
+        oldest = self._longest_silent(self._starts_of, lambda key: self._starts_of[key][-1])
         for key in oldest:
-            for start in list(self._panes[key]):
+            for start in list(self._starts_of[key]):
+                for end in self._open_ends_of(start) if self._early is not None else ():
+                    self._give_no_more(end, key)
                 self._drop_pane(key, start)
-        self.evicted += len(oldest)
-
-
-class _Calendar:
-    """Instants and the keys they concern, each instant kept once."""
-
-    __slots__ = ("_heap", "_keys")
-
-    def __init__(self) -> None:
-        self._heap: list[int] = []
-        self._keys: dict[int, set[str]] = {}
-
-    def put(self, at_us: int, key: str) -> None:
-        keys = self._keys.get(at_us)
-        if keys is None:
-            heapq.heappush(self._heap, at_us)
-            self._keys[at_us] = {key}
-        else:
-            keys.add(key)
-
-    def due(self, up_to_us: int) -> list[tuple[int, set[str]]]:
-        """Take out every instant up to this one, in order."""
-        found: list[tuple[int, set[str]]] = []
-        while self._heap and self._heap[0] <= up_to_us:
-            at_us = heapq.heappop(self._heap)
-            found.append((at_us, self._keys.pop(at_us)))
-        return found
+        self.evicted["keys_max"] += len(oldest)

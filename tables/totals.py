@@ -25,6 +25,8 @@ class TotalsTable(BoundTable[Amount, Value]):
     ) -> None:
         super().__init__(name, key, aggregate, keys_max)
         self._retain_us = retain_us
+        if retain_us is not None:
+            self.evicted["retain"] = 0
         self._forget_everything()
 
     def _forget_everything(self) -> None:
@@ -49,6 +51,7 @@ class TotalsTable(BoundTable[Amount, Value]):
             latest_us = self._totals[key][0]
             if latest_us <= silent_since_us:
                 self._drop(key)
+                self.evicted["retain"] += 1
             else:
                 heapq.heappush(self._expiring, (latest_us, key))
         return []
@@ -93,15 +96,16 @@ class TotalsTable(BoundTable[Amount, Value]):
     def _watch(self, key: str, at_us: int) -> None:
         if self._retain_us is not None:
             heapq.heappush(self._expiring, (at_us, key))
+            if len(self._expiring) > 2 * len(self._totals) + 100:  # most of them are of keys that were evicted
+                self._expiring = [(total[0], known) for known, total in self._totals.items()] + [(at_us, key)]
+                heapq.heapify(self._expiring)
 
     def _drop(self, key: str) -> None:
         del self._totals[key]
         self._touched[key] = None
 
     def _evict(self) -> None:
-        # A hundredth at a time, so that a flood of new keys costs a constant number of steps for each.
-        count = max(1, self._keys_max // 100)
-        oldest = heapq.nsmallest(count, self._totals, key=lambda key: (self._totals[key][0], key))
+        oldest = self._longest_silent(self._totals, lambda key: self._totals[key][0])
         for key in oldest:
             self._drop(key)
-        self.evicted += len(oldest)
+        self.evicted["keys_max"] += len(oldest)

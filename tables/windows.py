@@ -3,8 +3,7 @@
 Spans are aligned to the epoch, never to the first event, so that a replay that starts elsewhere cuts at the same
 instants.  Every window is a whole number of *panes*, equal spans that touch and do not overlap; a table remembers one
 accumulator per pane (``tables.panes``).  That is what lets one event cost the same in a tumbling, a hopping and a
-sliding window.  Windows that depend on the data, such as sessions, need another running state than panes and are not
-here yet; they would be further subclasses of ``Window``.
+sliding window.  A ``Session`` is cut by the entries themselves, so it has no panes and is no ``Window``.
 """
 
 from __future__ import annotations
@@ -138,6 +137,26 @@ class Sliding(Window):
         return (Span(end_us - self.size_us, end_us),)
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Entries of one key that follow each other closely: what happens until nothing happened for ``gap``.
+
+    An entry at t makes a session [t, t + gap); sessions of a key that overlap are one.  So silence of exactly ``gap``
+    ends a session, and the end of a span belongs to the next one, as with all windows.
+    """
+
+    gap: timedelta
+
+    def __post_init__(self) -> None:
+        """Refuse a gap that is none."""
+        _positive(self, "gap", self.gap)
+
+    @property
+    def gap_us(self) -> int:
+        """The gap, in microseconds."""
+        return span_us(self.gap)
+
+
 def seconds(count: float) -> timedelta:
     """So many seconds."""
     return timedelta(seconds=count)
@@ -153,7 +172,7 @@ def hours(count: float) -> timedelta:
     return timedelta(hours=count)
 
 
-def _positive(window: Window, name: str, duration: timedelta) -> None:
+def _positive(window: Window | Session, name: str, duration: timedelta) -> None:
     if duration <= timedelta(0):
         msg = f"{type(window).__name__}: found {name}={duration}, expected a duration longer than nothing"
         raise ConfigurationError(msg)

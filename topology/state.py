@@ -13,13 +13,20 @@ from typing import Any, Protocol, runtime_checkable
 
 @dataclass(frozen=True, slots=True)
 class ClosedWindow:
-    """A window whose result is final: the watermark has passed its end."""
+    """The result of a window: final when the watermark has passed its end; an early one where the table gives such.
+
+    Attributes:
+        final: whether no later result of this window follows.
+        revision: how many earlier results of this window this one replaces.
+    """
 
     table: str
     key: str
     start_us: int
     end_us: int
     value: Any
+    final: bool = True
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +51,19 @@ class BoundState(Protocol):
         """Every row, encoded."""
 
     def advance(self, watermark_us: int) -> list[ClosedWindow]:
-        """Close what ended at or before the watermark, in order of (end, key)."""
+        """Close what ended at or before the watermark, in order of (end, key); then give the early results due."""
 
     def take_late(self) -> list[LateEntry]:
         """What came too late since the last call."""
+
+
+@runtime_checkable
+class BoundedState(Protocol):
+    """Running state that drops keys to stay within its bounds, and counts them."""
+
+    @property
+    def evicted(self) -> Mapping[str, int]:
+        """How many were dropped since the start, by the bound that made them go."""
 
 
 @runtime_checkable

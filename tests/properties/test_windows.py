@@ -12,9 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tables.aggregates import Aggregate, Count, Fold, Last, Max, Mean, Min, Rate, Sum
-from tables.panes import PanedTable
 from tables.table import Table
 from tables.watermark import Watermark
+from tables.windowed import WindowedTable
 from tables.windows import Hopping, Sliding, Span, Tumbling, Window
 from topology.state import ClosedWindow
 
@@ -65,13 +65,13 @@ ORACLES: list[tuple[Aggregate[Any, Any, Any], Oracle]] = [
 aggregates = st.sampled_from(ORACLES)
 
 
-def table(window: Window, aggregate: Aggregate[Any, Any, Any], lateness: int = 0) -> PanedTable[Any, Any]:
+def table(window: Window, aggregate: Aggregate[Any, Any, Any], lateness: int = 0) -> WindowedTable[Any, Any]:
     bound = Table("t", window=window, value=aggregate, lateness=us(lateness)).bind()
-    assert isinstance(bound, PanedTable)
+    assert isinstance(bound, WindowedTable)
     return bound
 
 
-def run(bound: PanedTable[Any, Any], given_entries: list[Entry], watermark: Watermark) -> list[ClosedWindow]:
+def run(bound: WindowedTable[Any, Any], given_entries: list[Entry], watermark: Watermark) -> list[ClosedWindow]:
     """What an engine does with a batch: each entry, then the watermark after it."""
     closed: list[ClosedWindow] = []
     for entry in given_entries:
@@ -275,7 +275,7 @@ def test_a_table_equals_the_fold_of_its_changes(
     keys_max: int,
 ) -> None:
     bound = Table("t", window=window, value=aggregate[0], keys_max=keys_max).bind()
-    assert isinstance(bound, PanedTable)
+    assert isinstance(bound, WindowedTable)
     watermark = Watermark(us(15))
     folded: dict[str, bytes] = {}
     for start in range(0, len(given_entries), batch):

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tables.aggregates import Aggregate, Count, Max, Mean, Rate, Sum
-from tables.panes import PanedTable
 from tables.table import Table
+from tables.windowed import WindowedTable
 from tables.windows import Hopping, Sliding, Tumbling, Window, minutes, seconds
 from topology.errors import ConfigurationError, PoisonedEventError
 from topology.state import ClosedWindow, LateEntry
@@ -41,9 +41,9 @@ class Watcher:
         self._tables: Mapping[str, Any] = {"counts": type(self).counts.bind()}
 
 
-def paned(window: Window, value: Aggregate[Any, Any, Any] | None = None, **more: Any) -> PanedTable[Any, Any]:
+def paned(window: Window, value: Aggregate[Any, Any, Any] | None = None, **more: Any) -> WindowedTable[Any, Any]:
     bound = Table("counts", window=window, value=value or Count(), **more).bind()
-    assert isinstance(bound, PanedTable)
+    assert isinstance(bound, WindowedTable)
     return bound
 
 
@@ -262,7 +262,7 @@ def test_beyond_the_limit_the_keys_silent_for_longest_go_and_are_counted() -> No
     for key, at in (("a", 31), ("b", 11), ("c", 21), ("d", 22)):
         bound.add(key, at * S)
     assert bound.keys() == ["a", "c", "d"]
-    assert bound.evicted == 1
+    assert bound.evicted == {"keys_max": 1}
     assert bound.changes()["10000000|b"] is None
     assert [window.key for window in bound.advance(100 * S)] == ["c", "d", "a"]
 
@@ -330,7 +330,7 @@ def test_without_a_window_the_limit_on_keys_holds_too() -> None:
     bound = Table("t", value=Count, keys_max=2).bind()
     for at, key in enumerate("abc"):
         bound.add(key, at)
-    assert (bound.keys(), bound.evicted) == (["b", "c"], 1)
+    assert (bound.keys(), bound.evicted) == (["b", "c"], {"keys_max": 1})
     assert bound.changes() == {"a": None, "b": b"1 1", "c": b"2 1"}
 
 
