@@ -1,11 +1,12 @@
 """Every key the engine uses in Redis, and what it holds; nobody else builds one.
 
     {ns}:s:{stream}:{p}          stream   the events of a partition; fields k (key), t (event type), e (event as JSON)
-    {ns}:s:{stream}:{p}:seen     zset     lately published ids -> time; how repetitions at the door are recognised
+    {ns}:s:{stream}:{p}:seen     zset     lately published ids that are derived -> time; how repetitions are recognised
+    {ns}:s:{stream}:{p}:random   zset     the same for random ids, which come in greater numbers and are repeated at once
     {ns}:t:{stage}:{p}:lease     string   "<token>" of the owner; expires
     {ns}:t:{stage}:{p}:tokens    string   counts owners up for ever: the fencing token
     {ns}:t:{stage}:{p}:state     hash     rows of the stage's tables ("<table>/<row>") and of the engine ("~...")
-    {ns}:t:{stage}:{p}:offsets   hash     "<stream>/<p>" -> offset, "<stream>/<p>#" -> records read
+    {ns}:t:{stage}:{p}:offsets   hash     "<stream>/<p>" -> offset, "<stream>/<p>#" -> records read, "~commits" -> their number
     {ns}:t:{stage}:{p}:answers   hash     answers of the world for events that are not done
     {ns}:workers                 zset     worker -> alive until (ms)
 
@@ -30,8 +31,12 @@ class Keys:
         return f"{self.namespace}:s:{place[0]}:{place[1]}"
 
     def seen(self, place: Place) -> str:
-        """Ids lately published to a partition."""
+        """Derived ids lately published to a partition."""
         return f"{self.partition(place)}:seen"
+
+    def seen_random(self, place: Place) -> str:
+        """Random ids lately published to a partition."""
+        return f"{self.partition(place)}:random"
 
     def owned(self, stage: str, partition: int, what: str) -> str:
         """Something of a stage's partition: lease, tokens, state, offsets, answers."""

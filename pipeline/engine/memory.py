@@ -20,8 +20,8 @@ REMEMBERED_IDS = 10_000
 class _Partition:
     offsets: list[Offset] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
-    seen: set[bytes] = field(default_factory=set)
-    seen_order: deque[bytes] = field(default_factory=deque)
+    seen: dict[bool, deque[bytes]] = field(default_factory=lambda: {True: deque(), False: deque()})
+    seen_ids: set[bytes] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class MemoryMesh:
         new = 0
         for output in outputs:
             partition = self._partitions[output.stream, output.partition]
-            if output.id.version == 5 and not self._is_new(partition, output.id.bytes):
+            if not self._is_new(partition, output):
                 continue
             self._append(output)
             new += 1
@@ -168,13 +168,15 @@ class MemoryMesh:
         )
         self._appended.set()
 
-    def _is_new(self, partition: _Partition, event_id: bytes) -> bool:
-        if event_id in partition.seen:
+    def _is_new(self, partition: _Partition, output: Output) -> bool:
+        event_id = output.id.bytes
+        if event_id in partition.seen_ids:
             return False
-        partition.seen.add(event_id)
-        partition.seen_order.append(event_id)
-        if len(partition.seen_order) > REMEMBERED_IDS:
-            partition.seen.discard(partition.seen_order.popleft())
+        partition.seen_ids.add(event_id)
+        lately = partition.seen[output.id.version == 5]  # random ids must not push out the others
+        lately.append(event_id)
+        if len(lately) > REMEMBERED_IDS:
+            partition.seen_ids.discard(lately.popleft())
         return True
 
     def _read_now(self, places: Mapping[Place, Offset], count: int) -> list[Record]:

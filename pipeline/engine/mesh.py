@@ -59,14 +59,14 @@ class Mesh(Protocol):
     async def publish(self, outputs: Sequence[Output]) -> int:
         """Append events from outside; durable when it returns.
 
-        An event whose id was derived (UUID version 5) and that is among the last so many of its partition is dropped:
-        it is a repetition.
+        An event whose id is among the last so many of its partition is dropped: it is a repetition.  Derived ids (UUID
+        version 5) are remembered apart from random ones, which come in greater numbers.
 
         Returns:
             how many were new.
 
         Raises:
-            MeshUnavailableError: nothing, or only a part, was appended; publishing all of it again is safe for derived ids.
+            MeshUnavailableError: nothing, a part or all was appended; publishing all of it again, soon, is safe.
         """
 
     async def read(self, places: Mapping[Place, Offset], *, count: int, wait_s: float) -> list[Record]:

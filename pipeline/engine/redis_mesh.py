@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import wraps
 from importlib.resources import files
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
 from redis.asyncio import Redis
@@ -19,9 +19,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from pipeline.engine.acknowledged import COMMITS, WHAT_TO_DO, Acknowledged
 from pipeline.engine.keys import Keys
 from pipeline.engine.mesh import FencedError, Lag, Lease, LostWritesError, MeshUnavailableError
+from pipeline.engine.outage import Outage
 from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored
+from pipeline.engine.server_check import Finding, ServerWatch, missing
 
 REMEMBERED_IDS = 10_000
 _SOCKET_TIMEOUT_S = 10.0
@@ -29,25 +32,37 @@ _BLOCK_MAX_S = 5.0
 _EVENTS_PER_CALL = 1_000
 """A script that appends holds up everybody else on the server for about five microseconds per event."""
 _LUA = files("pipeline.engine") / "lua"
+_WRITING = {"publish", "claim", "join", "commit", "record_answer"}
+_REFUSES_WRITES = ("MISCONF", "NOREPLICAS", "READONLY")
+_AWAY = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "UNBLOCKED")
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_Method = Callable[Concatenate["RedisMesh", P], Coroutine[Any, Any, T]]
 
-def _or_unavailable(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Tell what may succeed later from what never will."""
+
+def _or_unavailable(method: _Method[P, T]) -> _Method[P, T]:
+    """Tell what may succeed later from what never will, and keep the mesh's outage up to date."""
+    writing = method.__name__ in _WRITING
 
     @wraps(method)
-    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(self: RedisMesh, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await method(*args, **kwargs)
-        except (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError, OSError) as error:
+            answer = await method(self, *args, **kwargs)
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            self.outage.failed("away", str(error))
             msg = f"Redis did not take the call: {error}"
             raise MeshUnavailableError(msg) from error
         except ResponseError as error:
-            if str(error).startswith(("LOADING", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "BUSY", "UNBLOCKED")):
-                raise MeshUnavailableError(str(error)) from error
+            refuses = isinstance(error, OutOfMemoryError | ReadOnlyError) or str(error).startswith(_REFUSES_WRITES)
+            if refuses or str(error).startswith(_AWAY):
+                self.outage.failed("refuses writes" if refuses else "away", str(error))
+                msg = f"Redis did not take the call: {error}"
+                raise MeshUnavailableError(msg) from error
             raise
+        self.outage.worked(writing=writing)
+        return answer
 
     return call
 
@@ -59,21 +74,55 @@ class RedisMesh:
         redis: a client that answers bytes (no ``decode_responses``), does not time out blocking reads, and never tries
             anything again on its own, for a commit whose answer was lost would be made twice; see ``connect``.
         namespace: begins every key, so that deployments and tests can share a server.
+        acknowledged: what the server has acknowledged so far, when somebody else looks at it too.
+
+    Attributes:
+        outage: whether the server answers and takes writes.
     """
 
-    def __init__(self, redis: Redis, namespace: str = "aiops") -> None:
+    def __init__(self, redis: Redis, namespace: str = "aiops", acknowledged: Acknowledged | None = None) -> None:
         self._redis = redis
         self.keys = Keys(namespace)
+        self.outage = Outage()
+        self._acknowledged = Acknowledged(self.keys) if acknowledged is None else acknowledged
         script = {path: redis.register_script((_LUA / f"{path}.lua").read_text()) for path in _SCRIPTS}
         self._publish, self._claim, self._renew = script["publish"], script["claim"], script["renew"]
         self._release, self._answer, self._commit = script["release"], script["answer"], script["commit"]
         self._join = script["join"]
 
     @classmethod
-    def connect(cls, url: str, namespace: str = "aiops") -> RedisMesh:
-        """A mesh on the server of a URL; connects when first used."""
-        never = Retry(NoBackoff(), 0)
-        return cls(Redis.from_url(url, protocol=2, socket_timeout=_SOCKET_TIMEOUT_S, retry=never), namespace)
+    def connect(
+        cls,
+        url: str,
+        namespace: str = "aiops",
+        *,
+        require_persistence: bool = False,
+        on_warning: Callable[[Finding], None] | None = None,
+    ) -> RedisMesh:
+        """A mesh on the server of a URL; connects when first used.
+
+        Whenever a server is met that was not known, it is looked at first: a method may then also raise
+        :class:`UnfitServerError` (it must not carry a mesh) or :class:`LostWritesError` (it forgot what it had taken).
+
+        Args:
+            require_persistence: a server that writes nothing to disk is unfit, and not just worth a warning.
+            on_warning: told what should be different about the server.
+        """
+        acknowledged = Acknowledged(Keys(namespace))
+        watch = ServerWatch(acknowledged, require_persistence=require_persistence, on_warning=on_warning)
+        redis = Redis.from_url(
+            url,
+            protocol=2,
+            socket_timeout=_SOCKET_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            redis_connect_func=watch.greet,
+        )
+        return cls(redis, namespace, acknowledged)
+
+    @_or_unavailable
+    async def ping(self) -> None:
+        """Meet the server, so that what is wrong with it is known before anything is done there."""
+        await self._redis.ping()
 
     @_or_unavailable
     async def publish(self, outputs: Sequence[Output]) -> int:
@@ -141,14 +190,11 @@ class RedisMesh:
             state={row.decode(): value for row, value in state.items()},
             answers={key.decode(): orjson.loads(value) for key, value in answers.items()},
         )
+        self._acknowledged.restored(lease, int(offsets.get(COMMITS.encode(), 0)))
         for place, info in zip(inputs, streams, strict=True):
-            last = BEGINNING if isinstance(info, RedisError) else Offset.parse(info["last-generated-id"])
-            if last < restored.offsets[place]:
-                msg = (
-                    f"{lease.stage} has committed {restored.offsets[place]} of {place[0]}/{place[1]}, but the server's last "
-                    f"event is {last}: it lost writes (a failover, or a restart without its data). Restore the server's data, "
-                    f"or set the stage back on purpose"
-                )
+            read = int(offsets.get(f"{_field(place)}#".encode(), 0))
+            if reason := missing(restored.offsets[place], read, None if isinstance(info, RedisError) else info):
+                msg = f"{lease.stage} has committed {restored.offsets[place]} of {_field(place)}, but {reason}. {WHAT_TO_DO}"
                 raise LostWritesError(msg)
         return restored
 
@@ -161,7 +207,11 @@ class RedisMesh:
             again = await self._evaluate([commits[n] for n in forgotten])
             for n, result in zip(forgotten, again, strict=True):
                 results[n] = result
-        return [_outcome(lease, result) for (lease, _), result in zip(commits, results, strict=True)]
+        outcomes = [_outcome(lease, result) for (lease, _), result in zip(commits, results, strict=True)]
+        for (lease, _), outcome in zip(commits, outcomes, strict=True):
+            if outcome is None:
+                self._acknowledged.committed(lease)
+        return outcomes
 
     @_or_unavailable
     async def record_answer(self, lease: Lease, key: str, answer: bytes) -> None:
@@ -210,10 +260,14 @@ class RedisMesh:
             place = output.stream, output.partition
             if place not in index:
                 index[place] = len(index) + 1
-                keys += [self.keys.partition(place), self.keys.seen(place)]
-            event_id = output.id.bytes if output.id.version == 5 else b""
-            args += [index[place], event_id, output.key, output.event_type, output.value]
-        return int(await self._publish(keys=keys, args=args))
+                keys += [self.keys.partition(place), self.keys.seen(place), self.keys.seen_random(place)]
+            kind = 1 if output.id.version == 5 else 2
+            args += [index[place], kind, output.id.bytes, output.key, output.event_type, output.value]
+        new, *last = await self._publish(keys=keys, args=args)
+        for place, offset in zip(index, last, strict=True):
+            if offset:
+                self._acknowledged.published(place, offset)
+        return int(new)
 
     async def _evaluate(self, commits: Sequence[tuple[Lease, Commit]]) -> list[Any]:
         pipe = self._redis.pipeline(transaction=False)
@@ -224,7 +278,8 @@ class RedisMesh:
 
     def _commit_call(self, lease: Lease, commit: Commit) -> tuple[list[str], list[Any]]:
         keys = [self.keys.owned(lease.stage, lease.partition, w) for w in ("lease", "state", "offsets", "answers")]
-        args: list[Any] = [lease.token, lease.stage, len(commit.offsets)]
+        before = self._acknowledged.commits_before(lease)
+        args: list[Any] = [lease.token, lease.stage, "" if before is None else before, len(commit.offsets)]
         for place, offset in commit.offsets.items():
             keys.append(self.keys.partition(place))
             args += [_field(place), str(offset), commit.records.get(place, 0)]
@@ -255,6 +310,9 @@ def _outcome(lease: Lease, result: Any) -> FencedError | None:
             f"token {lease.token!r} of {lease.stage}/{lease.partition} has expired or was passed on; drop the partition"
         )
         return FencedError(msg)
+    if isinstance(result, ResponseError) and "LOST" in str(result):
+        msg = f"{lease.stage}/{lease.partition} cannot commit: {str(result).removeprefix('LOST ')}. {WHAT_TO_DO}"
+        raise LostWritesError(msg)
     if isinstance(result, Exception):
         raise result
     return None

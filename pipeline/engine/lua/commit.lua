@@ -1,38 +1,64 @@
--- One commit of one stage's partition: all of it, or (FENCED) nothing.
+-- One commit of one stage's partition: all of it, or (FENCED, LOST) nothing.
 --
 -- KEYS[1] lease    string  "<token>"; expires
 -- KEYS[2] state    hash    row -> value
--- KEYS[3] offsets  hash    "<stream>/<p>" -> "<offset>", "<stream>/<p>#" -> records read since the beginning
+-- KEYS[3] offsets  hash    "<stream>/<p>" -> "<offset>", "<stream>/<p>#" -> records read since the beginning,
+--                          "~commits" -> how many commits there were
 -- KEYS[4] answers  hash    answer key -> JSON
 -- KEYS[5..]        the input partitions, then the output partitions (streams)
--- ARGV: token, group, number of inputs; per input: field, offset, records passed;
+-- ARGV: token, group, number of commits there must have been ("" when that is not known), number of inputs; per input: field, offset, records passed;
 --       number of rows; per row: name, "1" and value, or "0" and "" to delete;
 --       number of answers; their keys; then per output: index into KEYS, key, event type, event
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED')
 end
-local function trimmed(stream)
+local function about(stream)
   local info, value = redis.pcall('XINFO', 'STREAM', stream), {}
   for n = 1, #info, 2 do
     value[info[n]] = info[n + 1]
   end
+  return value
+end
+local function trimmed(stream)
+  local value = about(stream)
   return (value['entries-added'] or 0) - (value['length'] or 0)
 end
-local group, at = ARGV[2], 4
-for input = 1, tonumber(ARGV[3]) do
-  local field, offset, passed = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  if redis.call('HEXISTS', KEYS[3], field) == 0 then
-    -- What was gone before this stage came counts as read, or it would lag for ever.
-    passed = passed + trimmed(KEYS[4 + input])
+-- A stream that vanished, or vanished and began anew, while this stage had read from it.
+local function lost(stream, read)
+  return (about(stream)['entries-added'] or 0) < tonumber(read)
+end
+local commits = tonumber(redis.call('HGET', KEYS[3], '~commits') or 0)
+if ARGV[3] ~= '' and commits ~= tonumber(ARGV[3]) then
+  if commits > tonumber(ARGV[3]) then
+    return redis.error_reply('FENCED')
   end
-  local read = redis.call('HINCRBY', KEYS[3], field .. '#', passed)
-  redis.call('HSET', KEYS[3], field, offset)
+  -- This server took a beginning of the commits only.  What comes on top of the others must not be put on top of these.
+  return redis.error_reply('LOST the server knows ' .. commits .. ' commits, but had taken ' .. ARGV[3])
+end
+-- The first write is one that a full server refuses: once a script has written anything, nothing is refused to it.
+redis.call('HSET', KEYS[3], '~commits', commits + 1)
+local group, at, moves = ARGV[2], 5, {}
+for input = 1, tonumber(ARGV[4]) do
+  local field, offset, passed = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  local before = redis.call('HGET', KEYS[3], field .. '#')
+  -- What was gone before this stage came counts as read, or it would lag for ever.
+  local read = before and before + passed or passed + trimmed(KEYS[4 + input])
   -- A true position of a consumer group lets every Redis tool show this stage's lag.
   local moved = redis.pcall('XGROUP', 'SETID', KEYS[4 + input], group, offset, 'ENTRIESREAD', read)
   if type(moved) == 'table' and moved.err then
+    if before and lost(KEYS[4 + input], before) then
+      redis.call('HSET', KEYS[3], '~commits', commits)
+      return redis.error_reply('LOST the server does not have all of the ' .. before .. ' events read of ' .. field)
+    end
     redis.pcall('XGROUP', 'CREATE', KEYS[4 + input], group, offset, 'MKSTREAM', 'ENTRIESREAD', read)
   end
+  for _, part in ipairs({ field, offset, field .. '#', read }) do
+    moves[#moves + 1] = part
+  end
   at = at + 3
+end
+if #moves > 0 then
+  redis.call('HSET', KEYS[3], unpack(moves))
 end
 local rows = tonumber(ARGV[at])
 at = at + 1
