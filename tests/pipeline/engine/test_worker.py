@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,14 @@ from pipeline.engine.task import inputs_of
 from pipeline.engine.worker import Worker
 from tests.contracts.counting import AGENTS, Echo, line, sample, topology
 from tests.pipeline.engine.relay import relayed
+from tests.pipeline.engine.stages import Picky, topology_of
 from tests.pipeline.engine.working import Gate, events, publish, running
 from tests.polling import eventually
+from topology.agent import World
 from topology.errors import RetryableError
+from topology.event import Event
 from topology.graph import Topology
+from topology.payloads import AnomalyDetected, MetricSampled
 from topology.resolve import resolve
 from topology.spec import StageSpec, StreamSpec, TopologySpec
 
@@ -339,3 +343,87 @@ async def test_a_connection_that_breaks_in_the_middle_costs_nothing(
     for said in numbered:
         by_service.setdefault(said.payload.service, []).append(said.payload.score)
     assert all(scores == list(range(1, len(scores) + 1)) for scores in by_service.values())
+
+
+async def test_a_task_that_holds_half_an_event_is_never_committed(
+    redis_url: str, mesh: RedisMesh, state_dir: Path
+) -> None:
+    graph = topology_of(Picky, on_poison="skip")
+    async with relayed(redis_url, state_dir) as (cable, url):
+        broken = RedisMesh.connect(url, "t")
+        one = worker(broken, graph)
+        first_run = asyncio.create_task(one.run())
+        await eventually(lambda: one.owned, saying="it owns the partition")
+        cable.lose_the_answer_to(b"HGETALL")  # the restore that the poison makes necessary
+        await publish(mesh, graph, [sample(n, "a", n, "half" if n == 2 else "good") for n in range(4)])
+        with pytest.raises(MeshUnavailableError):
+            await first_run
+        async with running(one):
+            await eventually(lambda: idle(mesh, graph), saying="everything is committed")
+        await broken.close()
+    assert [e.payload.value for e in await events(mesh, graph, "findings")] == [1, 2, 3]
+    assert len(await events(mesh, graph, "dead-letters")) == 1
+
+
+async def test_a_stage_that_cannot_read_its_state_halts_alone(mesh: RedisMesh, redis: Any) -> None:
+    graph = topology(partitions=1)
+    await redis.hset("t:t:ask-world:0:state", "answered/a", "1 not a number")
+    one = worker(mesh, graph)
+    async with running(one):
+        await publish(mesh, graph, [sample(1, "a", 1), sample(2, "a", 12)])
+
+        async def counted() -> bool:
+            return len(await events(mesh, graph, "numbered")) == 1
+
+        await eventually(counted, saying="the other stages work")
+        assert "cannot begin with what it had stored" in one.halted["ask-world", 0]
+    assert await redis.exists("t:t:ask-world:0:lease") == 0
+
+
+async def test_steps_that_take_longer_than_the_lease_do_not_cost_it(mesh: RedisMesh) -> None:
+    class Slow(Picky):
+        def process(self, event: Event[MetricSampled], world: World) -> Iterable[AnomalyDetected]:
+            time.sleep(0.002)
+            return super().process(event, world)
+
+    graph = topology_of(Slow)
+    one = worker(mesh, graph, lease_s=1.0)
+    await publish(mesh, graph, [sample(n, f"s{n}", n) for n in range(1_000)])
+    async with running(one):
+        await eventually(lambda: idle(mesh, graph), saying="everything is committed", within_s=20)
+    assert one.counts.fenced == 0
+    assert len(await events(mesh, graph, "findings")) == 1_000
+
+
+async def test_a_new_stage_that_has_much_to_catch_up_with_does_not_hold_up_the_others(mesh: RedisMesh) -> None:
+    class Slow(Picky):
+        def process(self, event: Event[MetricSampled], world: World) -> Iterable[AnomalyDetected]:
+            time.sleep(0.001)
+            return super().process(event, world)
+
+    signals = StreamSpec(carries=("MetricSampled", "LogWritten"), partitions=1)
+    findings = StreamSpec(carries=("AnomalyDetected",), partitions=1)
+    stages = [
+        StageSpec(id=name, agent=f"stages:{name}", consumes=("signals",), emits=("findings",))
+        for name in ("quick", "slow")
+    ]
+    agents: dict[str, object] = {"stages:quick": AGENTS["counting:CountWindows"], "stages:slow": Slow}
+    graph = resolve(
+        TopologySpec(name="two", streams={"signals": signals, "findings": findings}, stages=tuple(stages)), agents.get
+    )
+    for first in range(0, 10_000, 1_000):
+        await publish(mesh, graph, [sample(n, "a", 1) for n in range(first, first + 1_000)])
+    async with running(Worker(mesh, graph, {}, name="one", stages=["quick"])):
+        read = [("quick", 0, ("signals", 0))]
+
+        async def done() -> bool:
+            return not (await mesh.lags(read))[0].waiting
+
+        await eventually(done, saying="the first stage has read everything")
+    async with running(Worker(mesh, graph, {}, name="one")):
+        await publish(mesh, graph, [sample(10_000, "a", 20)])
+
+        async def counted() -> bool:
+            return any(e.payload.value == 10_000 for e in await events(mesh, graph, "findings"))
+
+        await eventually(counted, saying="the first stage closes its window", within_s=2)
