@@ -16,19 +16,27 @@ from topology.event import Event, Payload
 from topology.graph import Stage, Stream
 from topology.ids import derived_id
 from topology.moments import from_us
-from topology.payloads.operation import AnswerRecorded, EntryCameLate, EventDeadLettered
+from topology.payloads.operation import (
+    AnswerRecorded,
+    EntryCameLate,
+    EventDeadLettered,
+    LettersTaken,
+    ReplayEnded,
+)
 from topology.spec import StreamSpec
 from topology.state import ClosedWindow
 
 
-def _operation_stream(name: str, payload: type[Payload], retain: timedelta) -> Stream:
-    spec = StreamSpec(carries=(payload.__name__,), key="stage", partitions=1, retain=retain)
-    return Stream(name, frozenset({payload}), spec)
+def _operation_stream(name: str, *payloads: type[Payload], retain: timedelta) -> Stream:
+    carries = tuple(payload.__name__ for payload in payloads)
+    return Stream(name, frozenset(payloads), StreamSpec(carries=carries, key="stage", partitions=1, retain=retain))
 
 
-DEAD_LETTERS = _operation_stream("dead-letters", EventDeadLettered, timedelta(days=30))
-LATE = _operation_stream("late", EntryCameLate, timedelta(days=1))
-ANSWERS = _operation_stream("answers", AnswerRecorded, timedelta(days=1))
+DEAD_LETTERS = _operation_stream(
+    "dead-letters", EventDeadLettered, LettersTaken, ReplayEnded, retain=timedelta(days=30)
+)
+LATE = _operation_stream("late", EntryCameLate, retain=timedelta(days=1))
+ANSWERS = _operation_stream("answers", AnswerRecorded, retain=timedelta(days=1))
 OPERATION_STREAMS = (DEAD_LETTERS, LATE, ANSWERS)
 """Streams every topology has, whatever it declares."""
 
@@ -50,6 +58,7 @@ def dead_letter(stage: str, record: Record, verdict: Verdict, *, window: ClosedW
         error=verdict.error,
         reason=reason.encode(errors="replace").decode(),  # half a surrogate pair could not be written
         event=record.value.decode(errors="replace"),
+        window=window is not None,
     )
     letter: Event[Payload] = Event(
         id=derived_id("dead-letter", stage, *about),

@@ -8,7 +8,7 @@ the verdict on the event.  So a poisoned event, a crash and a lost lease are one
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from inspect import isasyncgenfunction
 from typing import Any
 
@@ -18,6 +18,8 @@ from pipeline.engine.attempt import OpenQuestion, attempt, overrides
 from pipeline.engine.outputs import OutputBuilder, dead_letter
 from pipeline.engine.progress import Progress
 from pipeline.engine.record import Commit, Offset, Output, Place, Record, Restored
+from pipeline.engine.replaying import PLACE as LETTERS
+from pipeline.engine.replaying import REQUEST, Letter, Replays
 from pipeline.engine.rows import Rows
 from pipeline.engine.verdict import (
     HaltedError,
@@ -28,12 +30,13 @@ from pipeline.engine.verdict import (
     Window,
     WindowPoisonedError,
 )
+from topology.errors import BadInputError
 from topology.event import Event, Payload
 from topology.graph import Stage
 from topology.moments import span_us
 from topology.payloads.collaboration import HelpRequested
 from topology.payloads.lessons import ExperienceRecorded
-from topology.payloads.operation import TickPassed
+from topology.payloads.operation import LettersRequested, TickPassed
 from topology.state import ClosedWindow
 
 _WATERMARK = "watermark"
@@ -63,34 +66,46 @@ class PartitionTask:
         self._commit = Commit(stage.id, partition, {})
         self._rows = Rows(self.agent.tables, restored.state)
         self._parked = self._rows.names(_PARKED)
+        self._replays = Replays(stage.id, partition, self._rows)
+        self._letters: deque[Letter] = deque()
+        self._behind_replay: deque[Record] = deque()
         self.watermark_us = int(self._rows.get(_WATERMARK) or b"0")
         self._progress = {place: self._progress_from(place, offset) for place, offset in restored.offsets.items()}
 
     @property
     def positions(self) -> Mapping[Place, Offset]:
-        """Per input, the last record taken in."""
-        return {place: progress.position for place, progress in self._progress.items()}
+        """Per input, the last record taken in; during a replay the dead letters are an input too."""
+        inputs = {place: progress.position for place, progress in self._progress.items()}
+        letters = self._replays.position
+        if letters is None:
+            return inputs
+        return {**inputs, LETTERS: letters} if self._has_room else {LETTERS: letters}
 
     @property
     def room(self) -> bool:
         """Whether more records may be offered; no while too many wait for answers."""
-        return self._may_ask and sum(progress.pending for progress in self._progress.values()) < _PENDING_MAX
+        return self._has_room or self._replays.position is not None
 
     @property
     def waiting(self) -> int:
         """How many records have been taken in and are not done."""
-        return len(self._queue) + sum(len(blocked) for blocked in self._blocked.values())
+        blocked = sum(len(records) for records in self._blocked.values())
+        return len(self._queue) + len(self._letters) + len(self._behind_replay) + blocked
 
     @property
     def ready(self) -> bool:
         """Whether a step would find something to process."""
-        return (bool(self._queue) and self._may_ask) or any(
-            not self._waits_for_answer(records[0]) for records in self._blocked.values()
+        return (
+            (bool(self._queue or self._letters) and self._may_ask)
+            or self._replays.over
+            or any(not self._waits_for_answer(records[0]) for records in self._blocked.values())
         )
 
-    def offer(self, records: Iterable[Record]) -> None:
+    def offer(self, records: Sequence[Record]) -> None:
         """Take in records of this task's inputs, in order; those it had before are passed over."""
         taken = []
+        if self._replays.under_way:
+            self._letters += self._replays.offer(record for record in records if record.stream == LETTERS[0])
         for record in records:
             progress = self._progress.get((record.stream, record.partition))
             if progress is None or record.offset <= progress.position:
@@ -115,14 +130,15 @@ class PartitionTask:
         try:
             for key in [key for key, records in self._blocked.items() if not self._waits_for_answer(records[0])]:
                 self._run_chain(key)
+            self._step_replay(records_max)
             remaining = len(self._queue) if records_max is None else records_max
             while self._queue and self._may_ask and remaining:
                 remaining -= 1
                 record = self._queue.popleft()
-                if record.key in self._blocked:
-                    self._blocked[record.key].append(record)
+                if self._replays.holds(record):
+                    self._behind_replay.append(record)
                 else:
-                    self._run(record)
+                    self._run_in_turn(record)
         except HaltedError:
             self._store()
             raise
@@ -140,7 +156,7 @@ class PartitionTask:
     @property
     def moved(self) -> bool:
         """Whether anything at all is to be committed."""
-        return any(progress.passed for progress in self._progress.values()) or self.has_news
+        return any(progress.passed for progress in self._progress.values()) or self._replays.moved or self.has_news
 
     @property
     def has_news(self) -> bool:
@@ -161,8 +177,9 @@ class PartitionTask:
                 progress.passed = 0
             ahead = [[str(first), str(last)] for first, last in progress.ahead] if progress.pending else []
             self._rows.put(_AHEAD + place[0], orjson.dumps(ahead) if ahead else None)
-        if self._memory.verdicts and not any(progress.pending for progress in self._progress.values()):
+        if self._memory.verdicts and not self._pending and not self._replays.under_way:
             self._memory.verdicts.clear()  # whoever was guilty is in the dead letters now
+        self._replays.save()
         self._rows.put(_WATERMARK, b"%d" % self.watermark_us)
         commit.state = self._rows.take()
         return commit
@@ -170,6 +187,30 @@ class PartitionTask:
     @property
     def _may_ask(self) -> bool:
         return len(self._blocked) < self.stage.spec.concurrency
+
+    @property
+    def _pending(self) -> int:
+        return sum(progress.pending for progress in self._progress.values())
+
+    @property
+    def _has_room(self) -> bool:
+        return self._may_ask and self._pending < _PENDING_MAX
+
+    def _step_replay(self, letters_max: int | None) -> None:
+        remaining = len(self._letters) if letters_max is None else letters_max
+        while self._letters and self._may_ask and remaining:
+            remaining -= 1
+            self._run_in_turn(self._letters.popleft())
+        if self._replays.over:
+            self._commit.outputs.append(self._replays.end())
+            self._queue.extendleft(reversed(self._behind_replay))
+            self._behind_replay.clear()
+
+    def _run_in_turn(self, record: Record) -> None:
+        if record.key in self._blocked:
+            self._blocked[record.key].append(record)
+        else:
+            self._run(record)
 
     def _run_chain(self, key: str) -> None:
         records = self._blocked.pop(key)
@@ -187,11 +228,30 @@ class PartitionTask:
         verdict = self._memory.verdicts.get(_id(record)) if self._memory.verdicts else None
         if verdict is None and record.key in self._parked and record.event_type != _TICK:
             verdict = _KEY_PARKED
-        if verdict is not None:
+        if record.event_type == REQUEST:
+            self._take_request(record)
+        elif verdict is not None:
             self._give_up(record, verdict)
         elif self._concerns(record) and not self._process(record):
             return
-        self._progress[record.stream, record.partition].finish(record.offset)
+        if isinstance(record, Letter):
+            self._replays.finish(record)
+        else:
+            self._progress[record.stream, record.partition].finish(record.offset)
+
+    def _take_request(self, record: Record) -> None:
+        """Carry out what was decided about dead letters, when they are this stage's."""
+        try:
+            event = record.event
+        except BadInputError as error:
+            self._commit.outputs.append(dead_letter(self.stage.id, record, Verdict(type(error).__name__, str(error))))
+            return
+        if isinstance(event.payload, LettersRequested) and event.payload.stage == self.stage.id:
+            note, released = self._replays.take(event, event.payload)
+            self._commit.outputs.append(note)
+            for key in released:
+                self._parked.discard(key)
+                self._rows.put(_PARKED + key, None)
 
     def _concerns(self, record: Record) -> bool:
         return record.event_type in self._wanted or record.event_type == _TICK
@@ -275,7 +335,9 @@ class PartitionTask:
             raise WindowPoisonedError(window) from error
 
     def _give_up(self, record: Record, verdict: Verdict) -> None:
-        if self.stage.spec.on_poison == "halt":
+        if isinstance(record, Letter):
+            self._replays.gave_up()
+        elif self.stage.spec.on_poison == "halt":
             msg = f"{self.stage.id}/{self.partition} halted at {record.offset} of {record.stream}: {verdict.reason}"
             raise HaltedError(msg)
         self._commit.outputs.append(dead_letter(self.stage.id, record, verdict))
@@ -298,7 +360,8 @@ class PartitionTask:
 
 
 def _id(record: Record) -> RecordId:
-    return (record.stream, record.partition), record.offset
+    # A letter is not the record it was: the verdict on that one does not count for it.
+    return (LETTERS, record.at) if isinstance(record, Letter) else ((record.stream, record.partition), record.offset)
 
 
 def inputs_of(stage: Stage, partition: int) -> list[Place]:

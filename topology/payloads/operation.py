@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -39,7 +40,8 @@ class EntryCameLate(Payload):
 class EventDeadLettered(Payload):
     """An event could not be processed; it is kept here with the reason.
 
-    ``event`` is the original as text: it may be the very thing that cannot be decoded.
+    ``event`` is the original as text: it may be the very thing that cannot be decoded.  ``window`` says that not the
+    event is at fault but a window it closed; the event itself was processed.
     """
 
     stage: str
@@ -51,3 +53,59 @@ class EventDeadLettered(Payload):
     error: str
     reason: str
     event: str
+    window: bool = False
+
+
+@event_type("letters.requested")
+class LettersRequested(Payload):
+    """Somebody decided what becomes of dead letters; put into the partition of the stage's first input they came from.
+
+    Letters are named by their offsets on the stream of dead letters.
+
+    Attributes:
+        after: how many such requests the stage's partition had taken up when this was decided; if there are others by
+            now, it was decided on old knowledge and is refused.
+        keys: keys to be released, each with the first letter to be processed again; with all that follow it.
+        without: those of them that were done with before.
+        replayed: single letters to be processed again, of keys that are not parked.
+        dropped: single letters that are done with.
+    """
+
+    stage: str
+    after: int
+    keys: Mapping[str, str] = {}
+    without: tuple[str, ...] = ()
+    replayed: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    by: str = ""
+
+
+@event_type("letters.taken")
+class LettersTaken(Payload):
+    """A request was taken up, or refused; on the stream of dead letters it stands after every letter it is about.
+
+    Attributes:
+        number: how many requests the stage's partition has taken up.
+        refused: why nothing is done; empty when it is.
+        keys: all letters of these keys that came before, those of windows aside, are done with.
+        letters: so are these.
+    """
+
+    stage: str
+    partition: int
+    request: UUID
+    number: int
+    refused: str = ""
+    keys: tuple[str, ...] = ()
+    letters: tuple[str, ...] = ()
+
+
+@event_type("replay.ended")
+class ReplayEnded(Payload):
+    """All letters of a request were processed again; ``again`` of them are new dead letters."""
+
+    stage: str
+    partition: int
+    request: UUID
+    replayed: int
+    again: int
