@@ -19,6 +19,7 @@ from pipeline.engine.redis_mesh import RedisMesh
 from pipeline.engine.retention import Janitor
 from pipeline.engine.sink_runner import SinkRunner
 from pipeline.engine.supervision import Routine
+from pipeline.engine.task import inputs_of
 from pipeline.engine.ticker import Ticker
 from pipeline.engine.worker import Worker
 from pipeline.executors import Executors
@@ -117,6 +118,19 @@ class Deployment:
             raise ValueError(msg)
         publisher = self.publisher
         await self.start(Routine(f"source {name}", lambda: source.run(publisher)))
+
+    async def lag(self) -> int:
+        """How many events wait for the stages this worker has a hand in, over all of their partitions.
+
+        Raises:
+            MeshUnavailableError: the mesh is away.
+        """
+        consumers = [
+            (stage, partition, place)
+            for stage, partition in self.worker.owned
+            for place in inputs_of(self.topology.stage(stage), partition)
+        ]
+        return sum(lag.waiting for lag in await self.mesh.lags(consumers))
 
     def give_up(self, error: BaseException) -> None:
         """End everything: going on would do harm."""

@@ -17,6 +17,7 @@ import orjson
 from pipeline.assembly import Deployment, deployed, servers
 from pipeline.console.screen import LiveScreen, PlainScreen, Screen, screen_for
 from pipeline.console.watch import Watch
+from pipeline.engine.mesh import MeshUnavailableError
 from pipeline.engine.supervision import Routine
 from pipeline.listening import listen_to_host, listen_to_services, open_door, patient_admitted, patient_processes
 from pipeline.loading import load_topology
@@ -29,6 +30,7 @@ from topology.errors import UsageError
 FIRST_FAULT_AFTER_S = 6.0
 NEXT_FAULT_AFTER_S = 30.0
 _SHOW_EVERY_S = 0.25
+_COUNT_LAG_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +132,30 @@ async def _until_set(stopping: asyncio.Event) -> int:
 
 
 async def _keep_showing(screen: Screen, watch: Watch, deployment: Deployment) -> None:
+    clock = asyncio.get_running_loop()
+    lag, counted_s = "lag ?", float("-inf")
     while True:
         await watch.news(1.0)
-        screen.show(watch.current, watch.pulse, _status(watch, deployment))
+        if clock.time() - counted_s >= _COUNT_LAG_EVERY_S:
+            lag, counted_s = await _lag(deployment), clock.time()
+        screen.show(watch.current, watch.pulse, _status(watch, deployment, lag))
         if isinstance(screen, LiveScreen):
             await asyncio.sleep(_SHOW_EVERY_S)
 
 
-def _status(watch: Watch, deployment: Deployment) -> str:
+async def _lag(deployment: Deployment) -> str:
+    try:
+        return f"lag {await deployment.lag()}"
+    except MeshUnavailableError:
+        return "lag ?"
+
+
+def _status(watch: Watch, deployment: Deployment, lag: str) -> str:
     trouble = [f"{routine.name}: {routine.trouble}" for routine in deployment.routines if routine.trouble]
     parts = [
         f"AI-Ops Core · {deployment.topology.name}",
         f"{watch.pulse.events_per_s:.0f} events/s",
-        f"{len(deployment.worker.owned)} partitions",
+        lag,
         f"{watch.dead_letters} dead letters",
         *trouble,
     ]

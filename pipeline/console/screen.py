@@ -108,7 +108,7 @@ def _services(pulse: Pulse) -> RenderableType:
     for name, service in pulse.services.items():
         style = "red" if service.health and not service.health.startswith("ok") else "green"
         values = "  ".join(f"{topic} {value}" for topic, value in service.values.items())
-        errors = f"{service.errors} error lines" if service.errors else ""
+        errors = f"error lines: {service.errors}" if service.errors else ""
         table.add_row(
             Text(name), Text(service.health, style=style), Text(values, style="dim"), Text(errors, style="dim")
         )

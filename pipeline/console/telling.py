@@ -40,9 +40,8 @@ def _step_facts(step: Step) -> list[str]:
     if plan.undo_of is not None:
         lines = [f"undoing    {what}"]
     else:
-        experience = (
-            f", helped {plan.success_rate:.0%} of {plan.experiences}" if plan.experiences and plan.success_rate else ""
-        )
+        helped = round((plan.success_rate or 0) * plan.experiences)
+        experience = f", helped {helped} of {plan.experiences} times" if plan.experiences else ""
         lines = [f"trying     {what} (attempt {plan.attempt}, {plan.autonomy}{experience})"]
     if step.finished is not None and step.finished.status != "succeeded":
         lines.append(f"{step.finished.status:<10} {step.finished.detail}")
