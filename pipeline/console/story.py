@@ -77,7 +77,10 @@ class Story:
 
 
 class Stories:
-    """All stories that were heard, oldest first.  Takes the events of a story's streams in any order across streams."""
+    """All stories that were heard, oldest first.
+
+    Takes events in order of their offsets; what is heard of an incident before the incident itself is kept for it.
+    """
 
     def __init__(self) -> None:
         self._stories: dict[UUID, Story] = {}
