@@ -226,7 +226,7 @@ class PartitionTask:
             self._blocked[record.key] = deque([record])
             return
         verdict = self._memory.verdicts.get(_id(record)) if self._memory.verdicts else None
-        if verdict is None and record.key in self._parked and record.event_type != _TICK:
+        if verdict is None and record.key in self._parked and record.event_type in self._wanted:
             verdict = _KEY_PARKED
         if record.event_type == REQUEST:
             self._take_request(record)

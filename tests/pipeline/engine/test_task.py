@@ -166,3 +166,11 @@ def test_one_slow_key_makes_a_task_hold_a_bounded_number_of_records() -> None:
     bench.work(echo)
     assert restored.room
     assert bench.restored.offsets[("signals", 0)] == bench.offered[-1].offset
+
+
+def test_events_a_stage_does_not_want_are_no_dead_letters_of_its_parked_keys() -> None:
+    bench = Bench(Picky, on_poison="park-key")
+    bench.offer(sample(1, "a", 1, "poison"), line(2, "a", 2), sample(3, "a", 3))
+    bench.work()
+
+    assert [letter.error for letter in bench.said(LETTER)] == ["PoisonedEventError", "KeyParked"]
