@@ -75,7 +75,7 @@ bench: $(VENV)/.installed-dev ## Measure: events per second, latency, memory
 
 .PHONY: chaos
 chaos: $(VENV)/.installed-dev ## Kill, stall and starve it, and check that nothing is lost
-	@$(PY) -m pytest -m chaos tests/chaos $(ARGS)
+	@$(PY) -m tests.chaos $(ARGS)
 
 .PHONY: evaluate
 evaluate: $(VENV)/.installed-dev ## Score it on real recorded data (EVALUATE_DIR=folder of scripts)
