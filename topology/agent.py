@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Mapping
 from datetime import datetime
+from functools import cache
 from types import UnionType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, Union, get_args, get_origin
 
@@ -82,6 +83,7 @@ class Agent(Generic[In, Out]):
         self._tables: dict[str, BoundState] = {declaration.name: declaration.bind() for declaration in declared}
 
     @classmethod
+    @cache
     def state_declarations(cls) -> Mapping[str, StateDeclaration]:
         """The tables the class declares, by attribute name."""
         return {
