@@ -1,5 +1,8 @@
 """What a table computes over the entries of a window: count, sum, min, max, mean, rate, last, or a fold of your own.
 
+Quantiles, distinct counts and the most frequent are sketches, each in a module of its own (``tables.quantiles``,
+``tables.distinct``, ``tables.frequent``).
+
 An aggregate is configuration without state; the state is the accumulator it is handed and gives back.  Accumulators of
 neighbouring panes are merged, never subtracted, so that minima, sketches and distinct counts fit the same shape.
 """
@@ -25,7 +28,8 @@ class Aggregate(ABC, Generic[Amount, Accumulated, Value]):
     """How entries become one value.
 
     Laws, on which tables rely: ``merge`` is associative with ``initial()`` as its neutral element; adding to a merge
-    equals merging an addition; ``decode(encode(a)) == a``.
+    equals merging an addition; ``decode(encode(a)) == a``.  One that computes approximately may keep the first two up to
+    its documented error, but always gives the same for the same calls.
 
     Attributes:
         unit_amount: what an entry amounts to when the caller does not say; None when the caller must say.
@@ -99,7 +103,7 @@ class Sum(Aggregate[float, float, float]):
 
     def add(self, accumulated: float, amount: float, at_us: int) -> float:
         """Add a finite amount."""
-        return accumulated + _finite(amount)
+        return accumulated + finite(amount)
 
     def merge(self, left: float, right: float) -> float:
         """The sum of both."""
@@ -142,7 +146,7 @@ class _Extreme(Aggregate[float, float | None, float | None]):
 
     def add(self, accumulated: float | None, amount: float, at_us: int) -> float | None:
         """Let a finite amount compete."""
-        return _finite(amount) if accumulated is None else self._better(accumulated, _finite(amount))
+        return finite(amount) if accumulated is None else self._better(accumulated, finite(amount))
 
     def merge(self, left: float | None, right: float | None) -> float | None:
         """The better of both."""
@@ -188,7 +192,7 @@ class Mean(Aggregate[float, tuple[int, float], float | None]):
 
     def add(self, accumulated: tuple[int, float], amount: float, at_us: int) -> tuple[int, float]:
         """Count and add a finite amount."""
-        return (accumulated[0] + 1, accumulated[1] + _finite(amount))
+        return (accumulated[0] + 1, accumulated[1] + finite(amount))
 
     def merge(self, left: tuple[int, float], right: tuple[int, float]) -> tuple[int, float]:
         """Counts and sums of both."""
@@ -303,7 +307,12 @@ def made(aggregate: object) -> Aggregate[Any, Any, Any]:
     return found
 
 
-def _finite(amount: float) -> float:
+def finite(amount: float) -> float:
+    """The amount itself, refused when it is no finite number.
+
+    Raises:
+        PoisonedEventError: it is infinite or not a number.
+    """
     # One NaN would poison its window for good, and an infinity cannot be written as JSON later on.
     if not math.isfinite(amount):
         msg = f"found an amount of {amount}, expected a finite number; leave such samples out before the table"

@@ -6,7 +6,7 @@ import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from operator import attrgetter
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from tables.aggregates import Aggregate
 from topology.errors import PoisonedEventError
@@ -14,6 +14,9 @@ from topology.state import ClosedWindow, LateEntry
 
 Amount = TypeVar("Amount")
 Value = TypeVar("Value")
+
+ABSENT: Final[Any] = object()
+"""Stands for an accumulator that is not there; None may be one."""
 
 
 class Happened(Protocol):
@@ -47,6 +50,7 @@ class BoundTable(ABC, Generic[Amount, Value]):
         self._aggregate = aggregate
         self._unit_amount: Any = aggregate.unit_amount
         self._keys_max = keys_max
+        self._size_us = 0  # of a window; tables that have windows of one size set it
         self._late: list[LateEntry] = []
 
     def add(self, subject: Happened | str, at_us: int | None = None, amount: Amount | None = None) -> Value:
@@ -60,22 +64,29 @@ class BoundTable(ABC, Generic[Amount, Value]):
         Raises:
             PoisonedEventError: the event has no such key, or its amount cannot be computed with.
         """
-        if isinstance(subject, str):
-            key = subject
-        else:
-            key = self._key(subject)
-            if at_us is None:
-                at_us = subject.at_us
-        if at_us is None:
-            msg = f"table {self.name!r} was given key {key!r} without a time; pass at_us, or the event itself"
-            raise TypeError(msg)
         if amount is None:
             amount = self._unit_amount
-            if amount is None:
-                kind = type(self._aggregate).__name__
-                msg = f"table {self.name!r} computes {kind} of amounts and was given none; pass amount="
-                raise TypeError(msg)
-        return self._add(key, at_us, amount)
+        if amount is None or at_us is None or not isinstance(subject, str):
+            subject, at_us, amount = self._entry(subject, at_us, amount)
+        accumulated = self._put(subject, at_us, amount)
+        if accumulated is ABSENT:
+            return self._value(subject, at_us)
+        return self._aggregate.value(accumulated, self._size_us)
+
+    def put(self, subject: Happened | str, at_us: int | None = None, amount: Amount | None = None) -> None:
+        """Take in one entry like ``add``, and compute no value.
+
+        Values of sketches and of windows that overlap take longer to compute than an entry takes to add; where the value
+        is only wanted when the window closes, this is several times faster.
+
+        Raises:
+            PoisonedEventError: the event has no such key, or its amount cannot be computed with.
+        """
+        if amount is None:
+            amount = self._unit_amount
+        if amount is None or at_us is None or not isinstance(subject, str):
+            subject, at_us, amount = self._entry(subject, at_us, amount)
+        self._put(subject, at_us, amount)
 
     def value(self, subject: Happened | str, at_us: int | None = None) -> Value:
         """The value of a key as seen from an instant, by default the event's; adds nothing.
@@ -119,10 +130,28 @@ class BoundTable(ABC, Generic[Amount, Value]):
         """Close what the watermark has passed, in order of (end, key); an older watermark changes nothing."""
 
     @abstractmethod
-    def _add(self, key: str, at_us: int, amount: Amount) -> Value: ...
+    def _put(self, key: str, at_us: int, amount: Amount) -> Any:
+        """Take in one entry; answers the accumulator whose value holds with it, or ABSENT when that must be found."""
 
     @abstractmethod
     def _value(self, key: str, at_us: int | None) -> Value: ...
+
+    def _entry(self, subject: Happened | str, at_us: int | None, amount: Amount | None) -> tuple[str, int, Amount]:
+        """Key, time and amount of an entry, from what ``add`` and ``put`` were given."""
+        if isinstance(subject, str):
+            key = subject
+        else:
+            key = self._key(subject)
+            if at_us is None:
+                at_us = subject.at_us
+        if at_us is None:
+            msg = f"table {self.name!r} was given key {key!r} without a time; pass at_us, or the event itself"
+            raise TypeError(msg)
+        if amount is None:
+            kind = type(self._aggregate).__name__
+            msg = f"table {self.name!r} computes {kind} of amounts and was given none; pass amount="
+            raise TypeError(msg)
+        return key, at_us, amount
 
     def _longest_silent(self, keys: Collection[str], latest_us: Callable[[str], int]) -> list[str]:
         """The keys to drop when another one needs room: those silent for longest, by their names where that is equal."""

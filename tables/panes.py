@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from tables.aggregates import Aggregate
 from tables.aligned import NO_ENTRIES, AlignedTable
+from tables.bound import ABSENT
 from tables.early import EarlyResults
 from tables.windows import Span, Window
 from topology.state import ClosedWindow
@@ -86,12 +87,12 @@ class PanedTable(AlignedTable[Amount, Value]):
                 ending.setdefault(end, set()).update(entries)
         return ending
 
-    def _add(self, key: str, at_us: int, amount: Amount) -> Value:
+    def _put(self, key: str, at_us: int, amount: Amount) -> Any:
         start = at_us - at_us % self._pane_us
         if start + self._pane_us <= self._closed_up_to_us:
             self._report_late(key, at_us)
             if start + self._size_us <= self._closed_up_to_us:
-                return self._value(key, at_us)
+                return ABSENT
         entries = self._panes.get(start, NO_ENTRIES)
         if key in entries:
             entries[key] = self._aggregate.add(entries[key], amount, at_us)
@@ -103,7 +104,7 @@ class PanedTable(AlignedTable[Amount, Value]):
         head = self._heads.get(key)
         if head is not None and start != head[0] - self._pane_us:
             del self._heads[key]
-        return self._value(key, at_us)
+        return ABSENT
 
     def _value(self, key: str, at_us: int | None) -> Value:
         if at_us is None:

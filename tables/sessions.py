@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from tables.aggregates import Aggregate
+from tables.bound import ABSENT
 from tables.windowed import NEVER, WindowedTable
 from tables.windows import Span
 from topology.state import ClosedWindow
@@ -113,14 +114,14 @@ class SessionTable(WindowedTable[Amount, Value]):
         else:
             self._drop(key)
 
-    def _add(self, key: str, at_us: int, amount: Amount) -> Value:
+    def _put(self, key: str, at_us: int, amount: Amount) -> Any:
         known = self._keys.get(key)
         end = at_us + self._gap_us
         overlapping = () if known is None else [one for one in known.open if one[0] < end and at_us < one[1]]
         reaches_into_closed = known is not None and known.closed is not None and at_us < known.closed.end_us
         if reaches_into_closed or (end <= self._closed_up_to_us and not overlapping):
             self._report_late(key, at_us)
-            return self._value(key, at_us)
+            return ABSENT
         start, held = at_us, self._aggregate.initial()
         if overlapping:
             start, end = min(at_us, overlapping[0][0]), max(end, overlapping[-1][1])
@@ -138,7 +139,7 @@ class SessionTable(WindowedTable[Amount, Value]):
         self._touch(start, key)
         if known.look_us is None or known.open[0][1] < known.look_us:
             self._look_again(key, known)
-        return self._aggregate.value(held, end - start)
+        return ABSENT
 
     def _value(self, key: str, at_us: int | None) -> Value:
         if at_us is None:

@@ -73,7 +73,7 @@ class TotalsTable(BoundTable[Amount, Value]):
         """Every row, encoded; equals the fold of all changes."""
         return {key: self._row(key) for key in self._totals}
 
-    def _add(self, key: str, at_us: int, amount: Amount) -> Value:
+    def _put(self, key: str, at_us: int, amount: Amount) -> Any:
         known = self._totals.get(key)
         before = self._aggregate.initial() if known is None else known[1]
         accumulated = self._aggregate.add(before, amount, at_us)
@@ -83,7 +83,7 @@ class TotalsTable(BoundTable[Amount, Value]):
             self._watch(key, at_us)
         self._totals[key] = (at_us if known is None else max(at_us, known[0]), accumulated)
         self._touched[key] = None
-        return self._aggregate.value(accumulated, 0)
+        return accumulated
 
     def _value(self, key: str, at_us: int | None) -> Value:
         known = self._totals.get(key)

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from tables.aggregates import Aggregate
 from tables.aligned import NO_ENTRIES, AlignedTable
+from tables.bound import ABSENT
 from tables.early import EarlyResults
-from tables.windowed import ABSENT, NEVER
+from tables.windowed import NEVER
 from tables.windows import Span, Tumbling
 from topology.state import ClosedWindow
 
@@ -77,12 +78,12 @@ class TumblingTable(AlignedTable[Amount, Value]):
                 self._drop_window(start)
         return closed
 
-    def _add(self, key: str, at_us: int, amount: Amount) -> Value:
+    def _put(self, key: str, at_us: int, amount: Amount) -> Any:
         start = at_us - at_us % self._size_us
         if start != self._start:
             if start < self._closed_up_to_us:
                 self._report_late(key, at_us)
-                return self._value(key, at_us)
+                return ABSENT
             self._turn_to(start)
         aggregate = self._aggregate
         known = self._entries.get(key, ABSENT)
@@ -93,7 +94,7 @@ class TumblingTable(AlignedTable[Amount, Value]):
         self._touched_keys[key] = None
         if self._early is not None:
             self._early.count((start + self._size_us,), key)
-        return aggregate.value(accumulated, self._size_us)
+        return accumulated
 
     def _value(self, key: str, at_us: int | None) -> Value:
         if at_us is None:

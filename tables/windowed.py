@@ -23,8 +23,6 @@ Value = TypeVar("Value")
 CLOSED_ROW = "closed"
 NEVER: Final = -(1 << 62)
 """Before every instant: nothing is closed yet."""
-ABSENT: Final[Any] = object()
-"""Stands for an accumulator that is not there; None may be one."""
 
 
 class WindowedTable(BoundTable[Amount, Value]):
