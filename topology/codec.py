@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -9,12 +10,14 @@ from uuid import UUID
 import orjson
 
 from topology.errors import InvalidEventError
-from topology.event import Event, Payload
+from topology.event import Event, Payload, event_of_texts
 from topology.registry import parse_payload
 
 _FIELDS = frozenset(
     {"id", "timestamp", "event_type", "source", "payload", "correlation_id", "causation_id", "metadata"}
 )
+
+_is_plain_uuid = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 NESTING_MAX = 64
 """Levels of lists and objects in a payload or in metadata; what nests deeper could be read, but never written again."""
@@ -75,24 +78,25 @@ def _event(data: object) -> Event[Payload]:
     if not isinstance(data, dict):
         msg = f"found a JSON {type(data).__name__}, expected an object"
         raise InvalidEventError(msg)
-    unknown = data.keys() - _FIELDS
-    if unknown:
-        msg = f"found unknown fields {sorted(unknown)}, expected only {sorted(_FIELDS)}"
+    if not data.keys() <= _FIELDS:
+        msg = f"found unknown fields {sorted(data.keys() - _FIELDS)}, expected only {sorted(_FIELDS)}"
         raise InvalidEventError(msg)
     payload = _field(data, "payload", dict)
     metadata = dict(_field(data, "metadata", dict)) if data.get("metadata") is not None else {}
-    version = metadata.pop("schema_version", 1)
+    version = metadata.pop("schema_version", 1) if metadata else 1
     if type(version) is not int:
         msg = f"found {version!r}, expected a whole number"
         raise InvalidEventError(msg, field="metadata.schema_version")
-    return Event(
-        id=_uuid(data, "id"),
-        timestamp=_moment(data, "timestamp"),
-        source=_field(data, "source", str),
-        payload=parse_payload(_field(data, "event_type", str), version, payload),
-        correlation_id=_uuid(data, "correlation_id") if data.get("correlation_id") is not None else None,
-        causation_id=_uuid(data, "causation_id") if data.get("causation_id") is not None else None,
-        metadata=metadata,
+    return event_of_texts(
+        (
+            _uuid_text(data, "id"),
+            _uuid_text(data, "correlation_id") if data.get("correlation_id") is not None else None,
+            _uuid_text(data, "causation_id") if data.get("causation_id") is not None else None,
+        ),
+        _moment(data, "timestamp"),
+        _field(data, "source", str),
+        parse_payload(_field(data, "event_type", str), version, payload),
+        metadata,
     )
 
 
@@ -105,13 +109,15 @@ def _field(data: dict[str, Any], name: str, kind: type) -> Any:
     return found
 
 
-def _uuid(data: dict[str, Any], name: str) -> UUID:
-    text = _field(data, name, str)
-    try:
-        return UUID(text)
-    except ValueError as error:
-        msg = f"found {text!r:.80}, expected a UUID"
-        raise InvalidEventError(msg, field=name) from error
+def _uuid_text(data: dict[str, Any], name: str) -> str:
+    text: str = _field(data, name, str)
+    if not _is_plain_uuid(text):
+        try:
+            UUID(text)
+        except ValueError as error:
+            msg = f"found {text!r:.80}, expected a UUID"
+            raise InvalidEventError(msg, field=name) from error
+    return text
 
 
 def _moment(data: dict[str, Any], name: str) -> datetime:
@@ -124,6 +130,8 @@ def _moment(data: dict[str, Any], name: str) -> datetime:
     if moment.tzinfo is None:
         msg = f"found {text!r} without a time zone, expected one (for example a trailing Z)"
         raise InvalidEventError(msg, field=name)
+    if moment.tzinfo is UTC:
+        return moment
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
