@@ -46,7 +46,8 @@ class World(Protocol):
         replay gets the recorded one.  The n-th question about an event is always the same question.
 
         Raises:
-            RetryableError: nobody could answer now; let it pass through, the engine tries the event again.
+            AiopsError: nobody could answer, in as many attempts as the stage allows.  Conclude something without the
+                answer, or let it pass through: then the event becomes a dead letter.
         """
 
 
@@ -114,8 +115,8 @@ class Agent(Generic[In, Out]):
         Write a plain generator when nothing is asked of the world, an ``async`` generator when something is.
 
         Raises:
-            PoisonedEventError: the event can never be processed.
-            RetryableError: the world was not ready; the engine tries again with back-off.
+            PoisonedEventError: the event can never be processed; so does any other error, since equal inputs would give
+                it again.  What may succeed later is a question to the world: those are tried again with back-off.
         """
         raise NotImplementedError
 
