@@ -59,6 +59,8 @@ class Progress:
 
         As runs: there are about as many as unfinished records, however many records are finished.
         """
+        if not self._begun:
+            return [run for run in self._skip if run[1] > self.position]
         runs: list[Run] = []
         joins = False
         for offset in self._begun:

@@ -57,7 +57,7 @@ class Replays:
         self._passed_over: frozenset[Offset] = frozenset()
         self._single: frozenset[Offset] = frozenset()
         self._progress = Progress(Offset(0, 0))
-        self._read_all = False
+        self._end: Offset | None = None  # where the note of the request lies, once it was read
         self._replayed = self._again = 0
         stored = rows.get(_REQUEST)
         if stored:
@@ -66,7 +66,8 @@ class Replays:
             if at:
                 ahead = [(Offset.parse(first), Offset.parse(last)) for first, last in at["ahead"]]
                 self._progress = Progress(Offset.parse(at["offset"]), ahead)
-                self._read_all, self._replayed, self._again = at["read_all"], at["replayed"], at["again"]
+                self._end = Offset.parse(at["end"]) if at["end"] else None
+                self._replayed, self._again = at["replayed"], at["again"]
 
     @property
     def under_way(self) -> bool:
@@ -89,6 +90,10 @@ class Replays:
     def moved(self) -> bool:
         """Whether the place among the letters is to be committed."""
         return bool(self._progress.passed)
+
+    @property
+    def _read_all(self) -> bool:
+        return self._end is not None and self._progress.position >= self._end
 
     def holds(self, record: Record) -> bool:
         """Whether an event has to wait until the letters of its key are processed."""
@@ -178,7 +183,7 @@ class Replays:
         at = {
             "offset": str(self._progress.offset),
             "ahead": [[str(first), str(last)] for first, last in self._progress.ahead],
-            "read_all": self._read_all,
+            "end": str(self._end) if self._end else None,
             "replayed": self._replayed,
             "again": self._again,
         }
@@ -195,7 +200,7 @@ class Replays:
         self._single = frozenset(map(Offset.parse, wanted.replayed))
         first = min((*self._first.values(), *self._single))
         self._progress = Progress(Offset(max(0, first.ms - 1), 0))
-        self._read_all = False
+        self._end = None
         self._replayed = self._again = 0
 
     def _letter(self, record: Record) -> Letter | None:
@@ -205,8 +210,9 @@ class Replays:
             payload = record.event.payload
         except BadInputError:
             return None  # somebody else put it there
-        if isinstance(payload, LettersTaken):
-            self._read_all = self._request is not None and payload.request == self._request.id
+        request = self._request
+        if isinstance(payload, LettersTaken) and request is not None and payload.request == request.id:
+            self._end = record.offset
         if not isinstance(payload, EventDeadLettered) or payload.partition != self._partition or payload.window:
             return None
         first = self._first.get(payload.key)

@@ -175,7 +175,7 @@ class PartitionTask:
                 commit.offsets[place] = progress.offset
                 commit.records[place] = progress.passed
                 progress.passed = 0
-            ahead = [[str(first), str(last)] for first, last in progress.ahead] if progress.pending else []
+            ahead = [[str(first), str(last)] for first, last in progress.ahead]
             self._rows.put(_AHEAD + place[0], orjson.dumps(ahead) if ahead else None)
         if self._memory.verdicts and not self._pending and not self._replays.under_way:
             self._memory.verdicts.clear()  # whoever was guilty is in the dead letters now

@@ -174,3 +174,25 @@ def test_events_a_stage_does_not_want_are_no_dead_letters_of_its_parked_keys() -
     bench.work()
 
     assert [letter.error for letter in bench.said(LETTER)] == ["PoisonedEventError", "KeyParked"]
+
+
+def test_what_is_done_behind_a_slow_one_is_known_after_a_restart_that_reads_a_part_of_it() -> None:
+    bench = Bench(CarriesOn)
+    bench.offer(line(0, "slow", 0), *(line(n, f"s{n}", n) for n in range(1, 4)))
+
+    bench.task.step()
+    slow, *others = bench.task.take_questions()
+    for question in others:
+        bench.task.answer(question, echo(question.question))  # type: ignore[arg-type]
+    bench.task.step()
+    bench.commit()
+    assert len(bench.said()) == 3
+
+    everything, bench.offered = bench.offered, bench.offered[:1]
+    bench.restore()
+    bench.task.answer(slow, echo(slow.question))  # type: ignore[arg-type]
+    bench.work()
+    bench.offered = everything
+    restored = bench.restore()
+    assert restored.waiting == 0, "the three are not processed again"
+    assert len(bench.said()) == 4
