@@ -14,7 +14,7 @@ from pipeline.engine.outputs import DEAD_LETTERS
 from pipeline.engine.record import Offset, Record
 from pipeline.tap import ago, now, tap
 from topology.graph import Topology
-from topology.payloads.operation import TickPassed
+from topology.payloads.operation import EventDeadLettered, TickPassed
 
 _SIGNALS = "signals"
 
@@ -77,7 +77,7 @@ class Watch:
 
     def _take(self, record: Record) -> None:
         if record.stream == DEAD_LETTERS.name:
-            self.dead_letters += 1
+            self.dead_letters += record.event_type == EventDeadLettered.event_type
         elif record.stream == _SIGNALS:
             if record.event_type != TickPassed.event_type:
                 self.pulse.take(record.event)

@@ -121,8 +121,9 @@ class Replays:
             refused=refused,
             keys=() if refused else tuple(request.keys),
             letters=() if refused else (*request.replayed, *request.dropped),
+            replays=not refused and bool(request.keys or request.replayed),
         )
-        if not refused and (request.keys or request.replayed):
+        if taken.replays:
             self._rows.put(_REQUEST, encode(event))
             self._begin(event)
         return self._note(taken, "taken", event), () if refused else request.keys

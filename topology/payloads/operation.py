@@ -89,6 +89,7 @@ class LettersTaken(Payload):
         refused: why nothing is done; empty when it is.
         keys: all letters of these keys that came before, those of windows aside, are done with.
         letters: so are these.
+        replays: whether letters are processed again now; then a ``ReplayEnded`` follows.
     """
 
     stage: str
@@ -98,6 +99,7 @@ class LettersTaken(Payload):
     refused: str = ""
     keys: tuple[str, ...] = ()
     letters: tuple[str, ...] = ()
+    replays: bool = False
 
 
 @event_type("replay.ended")
