@@ -70,8 +70,8 @@ contracts: $(VENV)/.installed-dev ## Check who imports whom
 	@$(VENV)/bin/lint-imports --no-logo
 
 .PHONY: bench
-bench: $(VENV)/.installed-dev ## Measure: events per second, latency, memory
-	@$(PY) -m pytest -m benchmark tests/benchmarks $(ARGS)
+bench: $(VENV)/.installed-dev ## Measure us and our peers in one run and write BENCHMARKS.md (ARGS=--quick, --no-peers)
+	@$(PY) -m tests.benchmarks.compare $(ARGS)
 
 .PHONY: chaos
 chaos: $(VENV)/.installed-dev ## Kill, stall and starve it, and check that nothing is lost

@@ -82,13 +82,14 @@ async def measure(*, events: int, rounds: int, tell: Tell) -> dict[str, Any]:
                 await source.publish(samples)
                 for number in range(rounds):
                     for case in (case for case in CASES if case.keys == keys):
-                        run = await _run(case, url, server, source, samples)
+                        run = await run_case(case, url, server, source, samples)
                         runs[case.name].append(run)
                         tell(f"{case.name} ({number + 1} of {rounds}): {run.per_cpu_s:,.0f} events per CPU-second")
     return _report(events, rounds, runs)
 
 
-async def _run(case: Case, url: str, server: int, source: Rig, samples: Sequence[Sample]) -> Run:
+async def run_case(case: Case, url: str, server: int, source: Rig, samples: Sequence[Sample]) -> Run:
+    """Drain the source's input once; raises as :func:`measure`."""
     async with (
         rig(url, "measured", partitions=source.partitions, keys=case.keys) as place,
         place.workers(case.work, case.workers) as workers,
