@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from agents.ports import ExecuteAction, RecallProblem
 from pipeline.engine.asking import Handlers
-from pipeline.engine.mesh import LostWritesError
+from pipeline.engine.mesh import LostWritesError, MeshUnavailableError
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.redis_mesh import RedisMesh
 from pipeline.engine.retention import Janitor
+from pipeline.engine.server_check import UnfitServerError
 from pipeline.engine.sink_runner import SinkRunner
 from pipeline.engine.supervision import Routine
 from pipeline.engine.task import inputs_of
@@ -31,6 +32,8 @@ from pipeline.knowledge.store import PostgresKnowledge
 from pipeline.servers import ServerLease, ServerName, acquire
 from pipeline.settings import Settings
 from pipeline.sinks.postgres import KnowledgeSink
+from pipeline.sources.journal import JOURNAL, Journal, JournalHeldError, Keeping
+from pipeline.sources.journaled import JournaledPublisher
 from pipeline.sources.source import Source
 from tables.embedding import PROVIDER, embed
 from topology.graph import Topology
@@ -41,6 +44,11 @@ INTAKE = "intake"
 """The stream sources publish to."""
 KNOWN_STREAMS = ("incidents", "diagnoses", "plans", "actions", "outcomes", "lessons")
 """What the knowledge keeps."""
+
+FATAL = (LostWritesError, UnfitServerError)
+"""Nothing may go on after these: somebody must decide."""
+REFUSED_WHEN_FULL = Keeping("refuse")
+_MEET_WITHIN_S = 3.0
 
 Progress = Callable[[str], None]
 
@@ -85,7 +93,9 @@ class Deployment:
     """A running deployment, or one worker of it.
 
     Attributes:
-        publisher: puts events of sources on the intake.
+        publisher: puts events on the intake.
+        sources: the same for sources, through the journal; None before there is a source.
+        sinks: what feeds the stores.
         routines: everything that runs, for the console and for health.
         failure: await it to be told of an error that must end everything.
     """
@@ -98,6 +108,8 @@ class Deployment:
     executors: Executors
     worker: Worker
     publisher: Publisher | None
+    sources: JournaledPublisher | None = None
+    sinks: list[SinkRunner] = field(default_factory=list)
     routines: list[Routine] = field(default_factory=list)
     failure: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -107,8 +119,15 @@ class Deployment:
             await routine.start()
             self.routines.append(routine)
 
-    async def add_source(self, name: str, source: Source) -> None:
+    def routine(self, name: str, run: Callable[[], Awaitable[None]], stop: Callable[[], None] | None = None) -> Routine:
+        """A service of this deployment, which ends when the mesh's server lost writes or cannot carry a mesh."""
+        return Routine(name, run, fatal=FATAL, on_fatal=self.give_up, stop=stop)
+
+    async def add_source(self, name: str, source: Source, keeping: Keeping = REFUSED_WHEN_FULL) -> None:
         """Listen to a source from now on.
+
+        Args:
+            keeping: what becomes of its events while the mesh is away.
 
         Raises:
             ValueError: the topology has no stream for sources.
@@ -116,8 +135,27 @@ class Deployment:
         if self.publisher is None:
             msg = f"the topology has no stream {INTAKE!r} for sources to publish to"
             raise ValueError(msg)
-        publisher = self.publisher
-        await self.start(Routine(f"source {name}", lambda: source.run(publisher)))
+        if self.sources is None:
+            self.sources = JournaledPublisher(self.publisher, await asyncio.to_thread(_journal, self.settings))
+            await self.start(self.routine("journal", self.sources.run))
+        publish = self.sources.of(name, keeping)
+        await self.start(self.routine(f"source {name}", lambda: source.run(publish)))
+
+    @property
+    def trouble(self) -> list[str]:
+        """Everything that is not as it should be, in a few words each: what is away, what waits, what was lost."""
+        away = self.mesh.outage.trouble
+        told = [
+            away,
+            self.knowledge.trouble,
+            *(f"sink waits: {runner.trouble}" for runner in self.sinks if runner.trouble),
+        ]
+        told += [self.sources.trouble] if self.sources is not None else []
+        for routine in self.routines:
+            # All of them fail when the mesh is away, and that has been said.
+            if routine.trouble and not (away and MeshUnavailableError.__name__ in routine.trouble):
+                told.append(f"{routine.name}: {routine.trouble}")
+        return [each for each in told if each]
 
     async def lag(self) -> int:
         """How many events wait for the stages this worker has a hand in, over all of their partitions.
@@ -141,6 +179,8 @@ class Deployment:
         """Stop what was started: sources first, so that what they said last is still worked on."""
         while self.routines:
             await self.routines.pop().stop()
+        if self.sources is not None:
+            await self.sources.close()
 
 
 @asynccontextmanager
@@ -150,10 +190,20 @@ async def deployed(
     """Connect, migrate, and run stages, timers, retention and the knowledge sink until the context ends.
 
     Nothing has to be reachable: services wait with back-off for what is away.
+
+    Raises:
+        UnfitServerError: the mesh's server answers, and must not carry a mesh.
     """
     async with AsyncExitStack() as stack:
-        mesh = RedisMesh.connect(addresses.redis_url, settings.namespace)
+        mesh = RedisMesh.connect(
+            addresses.redis_url,
+            settings.namespace,
+            require_persistence=settings.require_persistence,
+            on_warning=lambda found: log.warning("the mesh's server: %s; %s", found.what, found.remedy),
+        )
         stack.push_async_callback(mesh.close)
+        with suppress(MeshUnavailableError, TimeoutError):  # services will wait for it, and say so
+            await asyncio.wait_for(mesh.ping(), _MEET_WITHIN_S)
         pool = await open_pool(addresses.database_url)
         stack.push_async_callback(_close, pool)
         executors = executors_of(settings)
@@ -193,14 +243,23 @@ def _routines(deployment: Deployment, database_url: str) -> list[Routine]:
     name, lease_s = settings.worker_name, settings.lease_s
     known = [topology.streams[stream] for stream in KNOWN_STREAMS if stream in topology.streams]
     sink = _MigratingSink(deployment.pool, database_url)
-    sinks = [SinkRunner(mesh, "knowledge", sink, known, name=name, lease_s=lease_s)] if known else []
+    deployment.sinks = [SinkRunner(mesh, "knowledge", sink, known, name=name, lease_s=lease_s)] if known else []
     worker, ticker = deployment.worker, Ticker(mesh, topology, name=name, lease_s=lease_s)
     return [
-        Routine("worker", worker.run, fatal=(LostWritesError,), on_fatal=deployment.give_up, stop=worker.stop),
-        *(Routine("sink knowledge", runner.run) for runner in sinks),
-        Routine("retention", Janitor(mesh, topology, consumers=[("~sink-knowledge", known)]).run),
-        Routine("ticker", ticker.run),
+        deployment.routine("worker", worker.run, worker.stop),
+        *(deployment.routine("sink knowledge", runner.run) for runner in deployment.sinks),
+        deployment.routine("retention", Janitor(mesh, topology, consumers=[("~sink-knowledge", known)]).run),
+        deployment.routine("ticker", ticker.run),
     ]
+
+
+def _journal(settings: Settings) -> Journal | None:
+    folder = settings.state_dir / JOURNAL
+    try:
+        return Journal(folder, bytes_max=settings.journal_mb * 1_000_000, age_max_s=settings.journal_hours * 3600)
+    except (JournalHeldError, OSError) as error:
+        log.warning("there is no journal for when the mesh is away: %s", error)
+        return None
 
 
 class _MigratingSink(KnowledgeSink):

@@ -32,6 +32,12 @@ class Settings(BaseSettings):
     """Where embedded servers and sources keep what must survive a restart."""
     namespace: str = Field(default="aiops", pattern=r"^[a-z][a-z0-9-]{0,30}$")
     """Begins every key in Redis, so that deployments can share a server."""
+    require_persistence: bool = False
+    """Refuse to start on a Redis that writes nothing to disk, instead of warning of it."""
+    journal_mb: int = Field(default=256, ge=1)
+    """What sources may keep on the local disk while Redis is away, in megabytes."""
+    journal_hours: float = Field(default=24.0, gt=0)
+    """How old what they keep may become; after that samples are dropped, and what was promised is no longer taken."""
     environment: str = "local"
     """What experiences are conditioned on, such as `production`."""
     worker_name: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")

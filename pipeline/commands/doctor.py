@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from pipeline.commands.examine_machine import installation, machine, settings_in_force, state_directory
+from pipeline.commands.examine_machine import installation, journal, machine, settings_in_force, state_directory
 from pipeline.commands.examine_servers import examine_servers
 from pipeline.commands.found import Found, Status
 from pipeline.commands.output import counted, print_json
@@ -41,7 +41,7 @@ async def _examine() -> list[Found]:
         chosen = settings()
     except ConfigurationError as error:
         return [*examined, Found("settings", "problem", str(error), "mend or unset the variable")]
-    examined += [*settings_in_force(chosen), state_directory(chosen)]
+    examined += [*settings_in_force(chosen), state_directory(chosen), *journal(chosen)]
     examined += [found async for found in examine_servers(chosen)]
     return examined
 

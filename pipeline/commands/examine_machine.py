@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from pipeline.security.masking import mask_text
 from pipeline.servers.accounts import nearest_existing, unprivileged_account
 from pipeline.servers.errors import StateDirUnusableError
 from pipeline.settings import Settings
+from pipeline.sources.journal import JOURNAL
+from pipeline.sources.journal_files import look_into
 
 PYTHON_MIN = (3, 11)
 FREE_BYTES_MIN = 200_000_000
@@ -79,6 +82,30 @@ def state_directory(chosen: Settings) -> Found:
     if free < FREE_BYTES_GOOD:
         return Found("state directory", "warning", what, f"expected {_size(FREE_BYTES_GOOD)}; make room before long")
     return Found("state directory", "ok", what)
+
+
+def journal(chosen: Settings) -> Iterator[Found]:
+    """What sources keep for when the mesh is back, and what they could not keep."""
+    folder = chosen.state_dir / JOURNAL
+    try:
+        held = look_into(folder)
+    except OSError as error:
+        yield Found("journal", "problem", f"{folder} cannot be read: {error.strerror or error}", "ask as its owner")
+        return
+    waiting = held.waiting
+    if waiting.events:
+        since = datetime.fromtimestamp(waiting.since_ms / 1000).astimezone()
+        sources = ", ".join(waiting.sources)
+        what = f"{waiting.events:,} events of {sources} wait for the mesh since {since:%Y-%m-%d %H:%M:%S}, {_size(waiting.size)}"
+        yield Found("journal", "warning", what, "`aiops run` brings them into the mesh when it is there")
+    else:
+        yield Found("journal", "ok", f"nothing waits; up to {chosen.journal_mb} MB in {folder}")
+    lost = [f"{events:,} events of {source} could not be kept" for source, events in sorted(held.dropped.items())]
+    lost += [f"{held.damaged} lines are damaged"] if held.damaged else []
+    lost += [f"{held.unpublishable} events in unpublishable.jsonl, which no stream takes"] if held.unpublishable else []
+    if lost:
+        remedy = f"a larger AIOPS_JOURNAL_MB keeps more; when you have taken note, remove the files from {folder}"
+        yield Found("journal losses", "warning", "; ".join(lost), remedy)
 
 
 def _refusal_of_server_account(directory: Path, chosen: Settings) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import asyncpg
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from pipeline.commands.found import Found
+from pipeline.commands.found import Found, Status
+from pipeline.engine.server_check import ServerFacts, findings, look_at, lost_writes
 from pipeline.knowledge.connections import failures_explained
 from pipeline.knowledge.migrate import PGVECTOR_MIN, SchemaError, require_current_schema
 from pipeline.security.masking import mask_text
@@ -22,7 +22,7 @@ from pipeline.settings import Settings
 from topology.errors import AiopsError
 
 ANSWER_WITHIN_S = 5.0
-REDIS_MIN = (7, 0)
+_LOSSES_SHOWN_MAX = 5
 
 _VECTOR = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
 _VECTOR_AVAILABLE = "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
@@ -34,7 +34,8 @@ async def examine_servers(chosen: Settings) -> AsyncIterator[Found]:
     if chosen.redis_url is not None:
         url = chosen.redis_url.get_secret_value()
         yield Found("redis", "ok", f"{mask_text(url)}, set by REDIS_URL")
-        yield await redis_answers(url)
+        async for found in examine_mesh(url, chosen):
+            yield found
     else:
         async for found in _embedded("redis", embedded["redis"], chosen):
             yield found
@@ -47,26 +48,37 @@ async def examine_servers(chosen: Settings) -> AsyncIterator[Found]:
             yield found
 
 
-async def redis_answers(url: str) -> Found:
-    """Whether the server can be the mesh: reachable, new enough, never forgets, writes to disk."""
+async def examine_mesh(url: str, chosen: Settings) -> AsyncIterator[Found]:
+    """Whether the server can be the mesh: reachable, new enough, never forgets, writes to disk; and did it lose any?"""
     try:
         async with Redis.from_url(url, socket_timeout=ANSWER_WITHIN_S, socket_connect_timeout=ANSWER_WITHIN_S) as redis:
-            info: dict[str, Any] = await redis.info()
+            facts = await look_at(redis)
+            yield _fitness(facts, chosen)
+            yield await _losses(redis, chosen.namespace)
     except (RedisError, OSError, ValueError) as error:
-        return Found("redis answers", "problem", f"no: {error}", "start the server, or mend REDIS_URL")
-    engine = "Valkey" if "valkey_version" in info else "Redis"
-    version = str(info.get("valkey_version") or info.get("redis_version"))
-    policy, writes = info.get("maxmemory_policy"), info.get("aof_enabled")
-    what = f"{engine} {version}, maxmemory-policy {policy}, appendonly {'yes' if writes else 'no'}"
-    if _numbers(str(info.get("redis_version"))) < REDIS_MIN:
-        return Found("redis answers", "problem", what, "expected Redis 7.0 or a Valkey; upgrade the server")
-    if policy != "noeviction":
-        remedy = "it may drop events that nobody has read; set maxmemory-policy noeviction"
-        return Found("redis answers", "problem", what, remedy)
-    if not writes:
-        remedy = "what was accepted is lost when the server restarts; set appendonly yes"
-        return Found("redis answers", "warning", what, remedy)
-    return Found("redis answers", "ok", what)
+        yield Found("redis answers", "problem", f"no: {error}", "start the server, or mend REDIS_URL")
+
+
+def _fitness(facts: ServerFacts, chosen: Settings) -> Found:
+    found = findings(facts, require_persistence=chosen.require_persistence)
+    if not found:
+        return Found("redis answers", "ok", str(facts))
+    status: Status = "problem" if any(finding.severity == "error" for finding in found) else "warning"
+    return Found("redis answers", status, str(facts), "; ".join(f"{each.what}: {each.remedy}" for each in found))
+
+
+async def _losses(redis: Redis, namespace: str) -> Found:
+    lost = await lost_writes(redis, namespace)
+    if not lost:
+        return Found("redis data", "ok", f"what stages of {namespace!r} have read is there")
+    shown = "; ".join(lost[:_LOSSES_SHOWN_MAX]) + (
+        f"; and {more} more" if (more := len(lost) - _LOSSES_SHOWN_MAX) > 0 else ""
+    )
+    remedy = (
+        "the server lost writes: restore its data; or accept the loss and set the stage back by deleting both fields, "
+        "<stream>/<p> and <stream>/<p>#, from its hash <namespace>:t:<stage>:<p>:offsets"
+    )
+    return Found("redis data", "problem", shown, remedy)
 
 
 async def postgres_answers(url: str) -> Found:
@@ -130,13 +142,16 @@ async def _embedded(name: ServerName, seen: ServerInfo | ServerProblem, chosen: 
         yield Found(f"{name} answers", "problem", f"no: {error}")
         return
     with lease:
-        yield await _answers(name, lease)
+        async for found in _answers(name, lease, chosen):
+            yield found
 
 
-async def _answers(name: ServerName, lease: ServerLease) -> Found:
-    if name == "redis":
-        return await redis_answers(lease.redis_url or "")
-    return await postgres_answers(lease.database_url or "")
+async def _answers(name: ServerName, lease: ServerLease, chosen: Settings) -> AsyncIterator[Found]:
+    if name == "postgres":
+        yield await postgres_answers(lease.database_url or "")
+        return
+    async for found in examine_mesh(lease.redis_url or "", chosen):
+        yield found
 
 
 def _numbers(version: str) -> tuple[int, ...]:

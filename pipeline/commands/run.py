@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import orjson
 
-from pipeline.assembly import Deployment, deployed, servers
+from pipeline.assembly import FATAL, Deployment, deployed, servers
 from pipeline.console.screen import LiveScreen, PlainScreen, Screen, screen_for
 from pipeline.console.watch import Watch
 from pipeline.engine.mesh import MeshUnavailableError
@@ -146,18 +146,17 @@ async def _keep_showing(screen: Screen, watch: Watch, deployment: Deployment) ->
 async def _lag(deployment: Deployment) -> str:
     try:
         return f"lag {await deployment.lag()}"
-    except MeshUnavailableError:
+    except (MeshUnavailableError, *FATAL):
         return "lag ?"
 
 
 def _status(watch: Watch, deployment: Deployment, lag: str) -> str:
-    trouble = [f"{routine.name}: {routine.trouble}" for routine in deployment.routines if routine.trouble]
     parts = [
         f"AI-Ops Core · {deployment.topology.name}",
         f"{watch.pulse.events_per_s:.0f} events/s",
         lag,
         f"{watch.dead_letters} dead letters",
-        *trouble,
+        *deployment.trouble,
     ]
     return " · ".join(parts)
 

@@ -28,12 +28,16 @@ class Publisher:
         self.published = 0
         self.repeated = 0
 
-    async def __call__(self, events: Sequence[Event[Payload]]) -> int:
+    def check(self, events: Sequence[Event[Payload]]) -> None:
+        """Raise ``TopologyError`` when the stream does not carry an event."""
         for event in events:
             if not self._stream.accepts(type(event.payload)):
                 carried = ", ".join(sorted(payload.__name__ for payload in self._stream.carries))
                 msg = f"stream {self._stream.name!r} carries {carried}, not {type(event.payload).__name__}"
                 raise TopologyError(msg)
+
+    async def __call__(self, events: Sequence[Event[Payload]]) -> int:
+        self.check(events)
         new = await self._mesh.publish([output_for(self._stream, event) for event in events])
         self.published += new
         self.repeated += len(events) - new

@@ -142,6 +142,8 @@ class SinkRunner:
                     log.warning("sink %s waits: %s", self._id, error)
                 self.trouble = str(error)
             else:
+                if self.trouble:
+                    log.warning("sink %s goes on", self._id)
                 self.trouble = ""
                 return
             await asyncio.sleep(pause_s)

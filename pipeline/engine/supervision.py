@@ -9,10 +9,14 @@ from typing import Any
 
 from mode import Service
 
+from topology.errors import RetryableError
+
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 30.0
+LONGEST_OUTAGE_PAUSE_S = 5.0
+"""After errors that may pass by themselves (``RetryableError``)."""
 STEADY_S = 60.0
 """After running this long a service is healthy again, and its next pause is the first one."""
 
@@ -55,6 +59,7 @@ class Routine(Service):
         self._stop = stop
         self._stop_within_s = stop_within_s
         self._running: asyncio.Task[None] | None = None
+        self._in_outage = False
 
     @property
     def label(self) -> str:
@@ -93,13 +98,17 @@ class Routine(Service):
             except asyncio.CancelledError as error:
                 if self._is_cancelled():
                     raise
-                self._report(error)  # something it waited for was cancelled; that is a failure like any other
+                # Something it waited for was cancelled; that is a failure like any other.
+                self._report(error, steady=clock.time() - started_s >= STEADY_S)
             except Exception as error:  # noqa: BLE001 - a service's boundary: reported, and started again
-                self._report(error)
+                self._report(error, steady=clock.time() - started_s >= STEADY_S)
             else:
                 return
             if clock.time() - started_s >= STEADY_S:
                 pause_s = FIRST_PAUSE_S
+            # What is away may be back any moment; what is broken may stay so.
+            longest_s = LONGEST_OUTAGE_PAUSE_S if self._in_outage else LONGEST_PAUSE_S
+            pause_s = min(pause_s, longest_s)
             await self.sleep(pause_s)  # ends early when the service is stopped
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             if not self.should_stop:
@@ -109,7 +118,11 @@ class Routine(Service):
     def _is_cancelled(self) -> bool:
         return self._running is not None and self._running.cancelling() > 0
 
-    def _report(self, error: BaseException) -> None:
+    def _report(self, error: BaseException, *, steady: bool) -> None:
         self.trouble = f"{type(error).__name__}: {error}"
         expected: Any = getattr(error, "__module__", "").startswith(("pipeline", "topology"))
-        log.warning("%s failed and is started again: %s", self.name, self.trouble, exc_info=not expected)
+        # An outage is one thing to say, however often it is tried.
+        again = isinstance(error, RetryableError) and self._in_outage and not steady
+        self._in_outage = isinstance(error, RetryableError)
+        level = logging.DEBUG if again else logging.WARNING
+        log.log(level, "%s failed and is started again: %s", self.name, self.trouble, exc_info=not expected)

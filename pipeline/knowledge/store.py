@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from operator import itemgetter
@@ -28,6 +29,8 @@ from topology.payloads import ExperienceRecorded
 from topology.payloads.diagnoses import SimilarProblem
 from topology.registry import parse_payload
 
+log = logging.getLogger(__name__)
+
 SIMILAR_FROM = 0.6
 """The least cosine at which a problem counts as similar. With the hashed embedding, of pairs of log lines in the LogHub samples 93 %
 of those with the same template reach it, and 4 % of those with different ones."""
@@ -49,6 +52,9 @@ class PostgresKnowledge:
         provider: the id of `embed`; only vectors with the same id are searched.
         similar_from: the least cosine at which a problem counts as similar.
         recall_within_s: after this the store counts as away.
+
+    Attributes:
+        trouble: why recall answers from memory now; empty when it does not.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class PostgresKnowledge:
         self._similar_from = similar_from
         self._recall_within_s = recall_within_s
         self._cache: OrderedDict[_CacheKey, Recollection] = OrderedDict()
+        self.trouble = ""
 
     async def recall(self, question: RecallProblem) -> Recollection:
         """What is known of this problem and of similar ones, with what was tried and how often it helped.
@@ -83,7 +90,11 @@ class PostgresKnowledge:
             async with borrowed(self._pool, "recall a problem", within_s=self._recall_within_s) as connection:
                 found = await self._recall_from(connection, question)
         except RetryableError as outage:
+            if not self.trouble:
+                log.warning("recall answers from memory: %s", outage)
+            self.trouble = f"recall answers from memory: {outage}"
             return self._remembered(key, outage)
+        self.trouble = ""
         self._cache[key] = found
         self._cache.move_to_end(key)
         if len(self._cache) > _RECOLLECTIONS_CACHED:
