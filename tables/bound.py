@@ -5,11 +5,10 @@ from __future__ import annotations
 import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from operator import attrgetter
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from tables.aggregates import Aggregate
-from topology.errors import PoisonedEventError
+from tables.key_field import Happened, KeyField
 from topology.state import ClosedWindow, LateEntry
 
 Amount = TypeVar("Amount")
@@ -17,18 +16,6 @@ Value = TypeVar("Value")
 
 ABSENT: Final[Any] = object()
 """Stands for an accumulator that is not there; None may be one."""
-
-
-class Happened(Protocol):
-    """An event, as far as a table looks at it."""
-
-    @property
-    def at_us(self) -> int:
-        """When it happened, in microseconds since the epoch."""
-
-    @property
-    def payload(self) -> Any:
-        """What happened; has the field the table is keyed by."""
 
 
 class BoundTable(ABC, Generic[Amount, Value]):
@@ -45,8 +32,7 @@ class BoundTable(ABC, Generic[Amount, Value]):
     def __init__(self, name: str, key: str, aggregate: Aggregate[Amount, Any, Value], keys_max: int) -> None:
         self.name = name
         self.evicted: dict[str, int] = {"keys_max": 0}
-        self._key_path = key
-        self._key_of: Callable[[Any], Any] = attrgetter(key)
+        self._key = KeyField(name, key).of
         self._aggregate = aggregate
         self._unit_amount: Any = aggregate.unit_amount
         self._keys_max = keys_max
@@ -158,17 +144,3 @@ class BoundTable(ABC, Generic[Amount, Value]):
         # A hundredth at a time, so that a flood of new keys costs a constant number of steps for each.
         count = max(1, self._keys_max // 100, len(keys) - self._keys_max + 1)
         return heapq.nsmallest(count, keys, key=lambda key: (latest_us(key), key))
-
-    def _key(self, event: Happened) -> str:
-        try:
-            key = self._key_of(event.payload)
-        except AttributeError:
-            key = None
-        if not isinstance(key, str):
-            kind = type(event.payload).__name__
-            msg = (
-                f"table {self.name!r} is keyed by {self._key_path!r}, but this {kind} has {key!r} there, expected text; "
-                f"key the table by a field of {kind}, or pass the key to add()"
-            )
-            raise PoisonedEventError(msg)
-        return key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ def test_beyond_the_limit_the_least_recently_put_goes_also_after_a_restart() -> 
     for one in (restored(state), state):
         one.put("d", OpenIncident(id="d"))
         assert [key for key, _ in one.items()] == ["c", "a", "d"]
-        assert one.evicted == 1
+        assert one.evicted == {"keys_max": 1}
     assert state.changes()["b"] is None
 
 
@@ -94,6 +95,37 @@ def test_windows_and_lateness_do_not_concern_it() -> None:
     state = Correlator().open_incidents
     assert state.advance(10**18) == []
     assert state.take_late() == []
+
+
+def test_values_are_dropped_when_they_were_put_as_long_ago_as_they_are_retained() -> None:
+    declared = Keyed("seen", value=int, retain=timedelta(microseconds=10))
+    state = declared.bind()
+    for key, at_us in (("a", 1), ("b", 2), ("a", 5)):
+        state.put(key, at_us, at_us)
+    assert state.changes() == {"a": b"3@5 5", "b": b"2@2 2"}
+    state.advance(11)
+    assert len(state) == 2
+    after = declared.bind()
+    after.restore(state.snapshot())
+    for one in (state, after):
+        one.advance(12)
+        assert one.items() == [("a", 5)]
+        assert one.evicted == {"keys_max": 0, "retain": 1}
+        assert one.changes() == {"b": None}
+
+
+def test_a_value_that_is_retained_for_a_time_needs_one() -> None:
+    with pytest.raises(TypeError, match="pass at_us"):
+        Keyed("seen", value=int, retain=timedelta(1)).bind().put("a", 1)
+    with pytest.raises(ConfigurationError, match="a retention of -1 day"):
+        Keyed("seen", value=int, retain=timedelta(-1))
+
+
+def test_putting_again_and_again_leaves_nothing_behind() -> None:
+    state = Keyed("seen", value=int, retain=timedelta(1)).bind()
+    for at_us in range(1_000):
+        state.put("a", at_us, at_us)
+    assert len(state._expiring) < 200
 
 
 def test_a_limit_below_one_is_refused() -> None:
