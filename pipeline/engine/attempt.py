@@ -11,6 +11,8 @@ from collections.abc import AsyncIterable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from inspect import isasyncgenfunction
+from types import GeneratorType
 from typing import Any
 from uuid import UUID
 
@@ -100,6 +102,53 @@ def attempt(
         return list(_conclusions(agent, event, world)), list(dict.fromkeys(world.used))
     except _Unanswered as unanswered:
         return unanswered.open_question
+
+
+class PlainAgent:
+    """An agent that only processes, and waits for nothing meanwhile: what it concludes from one event after the other.
+
+    Says the same as :func:`attempt`, at a part of its cost: what depends on the agent's class alone is looked at once.
+    """
+
+    def __init__(self, agent: Agent[Any, Any]) -> None:
+        self._agent = agent
+        self._consumes = agent.consumes
+        self._chooses = overrides(type(agent), "can_handle")
+        self._world = _PlainWorld()
+
+    @staticmethod
+    def is_one(agent_class: type[Agent[Any, Any]]) -> bool:
+        """Whether agents of a class are plain, as far as the class tells."""
+        more = any(overrides(agent_class, method) for method in ("learn", "offer_help"))
+        return not more and not isasyncgenfunction(agent_class.process)
+
+    def conclude(self, event: Event[Payload]) -> Iterable[Payload] | None:
+        """What the agent concludes, to be gone through at once; None, and nothing is done, if it waits after all.
+
+        Raises:
+            Exception: whatever the agent raises.
+        """
+        if not (self._agent.can_handle(event) if self._chooses else type(event.payload) in self._consumes):
+            return ()
+        self._world.event = event
+        concluded = self._agent.process(event, self._world)
+        if isinstance(concluded, tuple | list | GeneratorType):
+            return concluded
+        return None if isinstance(concluded, AsyncIterable) else concluded
+
+
+class _PlainWorld:
+    __slots__ = ("event",)
+
+    event: Event[Payload]
+
+    @property
+    def now(self) -> datetime:
+        return self.event.timestamp
+
+    async def ask(self, question: Question[A]) -> A:
+        msg = f"{type(question).__name__} was asked in a process() that is not async, and so cannot await the answer"
+        raise ImpureAgentError(msg)
 
 
 def overrides(agent_class: type[Agent[Any, Any]], method: str) -> bool:

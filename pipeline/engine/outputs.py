@@ -10,7 +10,6 @@ from uuid import UUID
 from pipeline.engine.attempt import AnswerFailedError
 from pipeline.engine.record import Output, Record, output_for
 from pipeline.engine.verdict import Verdict
-from topology.agent import Agent
 from topology.errors import TopologyError
 from topology.event import Event, Payload
 from topology.graph import Stage, Stream
@@ -24,7 +23,7 @@ from topology.payloads.operation import (
     ReplayEnded,
 )
 from topology.spec import StreamSpec
-from topology.state import ClosedWindow
+from topology.state import ClosedWindow, LateEntry
 
 
 def _operation_stream(name: str, *payloads: type[Payload], retain: timedelta) -> Stream:
@@ -93,13 +92,12 @@ class OutputBuilder:
             event_id = derived_id(self._stage.id, closed.table, closed.key, closed.start_us, closed.end_us, ordinal)
             yield self._routed(payload, event_id, trigger, at_us=closed.end_us)
 
-    def late(self, event: Event[Payload], agent: Agent[Any, Any]) -> Iterator[Output]:
-        """What the event's entries became that came too late for their windows."""
-        for table in agent.tables.values():
-            for ordinal, entry in enumerate(table.take_late()):
-                payload = EntryCameLate(stage=self._stage.id, table=entry.table, key=entry.key, event=event.id)
-                event_id = derived_id(event.id, self._stage.id, "late", entry.table, ordinal)
-                yield output_for(LATE, self._event(payload, event_id, event))
+    def late(self, event: Event[Payload], entries: Iterable[LateEntry]) -> Iterator[Output]:
+        """What became of the event's entries in one table that came too late for their windows."""
+        for ordinal, entry in enumerate(entries):
+            payload = EntryCameLate(stage=self._stage.id, table=entry.table, key=entry.key, event=event.id)
+            event_id = derived_id(event.id, self._stage.id, "late", entry.table, ordinal)
+            yield output_for(LATE, self._event(payload, event_id, event))
 
     def answer_recorded(self, event: Event[Payload], key: str, answer: Any) -> Output:
         """The world's answer as an event, for recordings."""

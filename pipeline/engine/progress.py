@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from pipeline.engine.record import Offset
+from pipeline.engine.record import Offset, Record
 
 Run = tuple[Offset, Offset]
 """Consecutive records, by the first and the last of them."""
@@ -27,9 +27,11 @@ class Progress:
         self._skip = deque(sorted(ahead))
         self._begun: deque[Offset] = deque()  # from the oldest unfinished record on
         self._done: set[Offset] = set()  # those of them that are finished
+        self._untouched: deque[Record] = deque()  # begun after those, and none of them finished
 
     def begin(self, offset: Offset) -> bool:
         """Take in a record; False when it was finished before a restart."""
+        self._touch()
         self.position = offset
         while self._skip and self._skip[0][1] < offset:
             self._skip.popleft()
@@ -39,8 +41,18 @@ class Progress:
             return False
         return True
 
+    def begin_all(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Take in records; answers those that were not finished before a restart."""
+        if self._skip:
+            return [record for record in records if self.begin(record.offset)]
+        if records:
+            self._untouched.extend(records)
+            self.position = records[-1].offset
+        return records
+
     def finish(self, offset: Offset) -> None:
         """A record is done."""
+        self._touch()
         begun, done = self._begun, self._done
         done.add(offset)
         while begun and begun[0] in done:
@@ -48,10 +60,21 @@ class Progress:
             done.discard(self.offset)
             self.passed += 1
 
+    def finish_all(self, records: Sequence[Record]) -> None:
+        """The oldest unfinished records are done; costs next to nothing where all went in order."""
+        if self._begun:
+            for record in records:
+                self.finish(record.offset)
+        elif records:
+            for _ in records:
+                self._untouched.popleft()
+            self.offset = records[-1].offset
+            self.passed += len(records)
+
     @property
     def pending(self) -> int:
         """How many records have been taken in since the oldest unfinished one: what a restart would read again."""
-        return len(self._begun)
+        return len(self._begun) + len(self._untouched)
 
     @property
     def ahead(self) -> list[Run]:
@@ -74,3 +97,8 @@ class Progress:
         if later and joins and later[0][0] <= self.position:
             runs[-1] = (runs[-1][0], later.pop(0)[1])
         return runs + [run for run in later if run[1] > self.position]
+
+    def _touch(self) -> None:
+        if self._untouched:
+            self._begun.extend(record.offset for record in self._untouched)
+            self._untouched.clear()

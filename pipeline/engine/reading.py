@@ -83,8 +83,13 @@ class Reader:
 
     def _offer(self, records: list[Record]) -> int:
         by_place: dict[Place, list[Record]] = {}
+        stream, partition = "", -1
+        of_place: list[Record] = []
         for record in records:
-            by_place.setdefault((record.stream, record.partition), []).append(record)
+            if record.partition != partition or record.stream != stream:
+                stream, partition = record.stream, record.partition
+                of_place = by_place.setdefault((stream, partition), [])
+            of_place.append(record)
         for owned in self._holdings.values():
             offered: list[Record] = []
             for place, position in owned.task.positions.items():

@@ -39,18 +39,32 @@ Place = tuple[str, int]
 
 
 class Record:
-    """One event as it lies in a partition; decoded once, and only when somebody wants it."""
+    """One event as it lies in a partition; its offset and the event are read once, and only when somebody wants them.
 
-    __slots__ = ("_event", "event_type", "key", "offset", "partition", "stream", "value")
+    Args:
+        offset: also as the text the mesh has for it.
+    """
 
-    def __init__(self, stream: str, partition: int, offset: Offset, key: str, event_type: str, value: bytes) -> None:
+    __slots__ = ("_event", "_offset", "event_type", "key", "partition", "stream", "value")
+
+    def __init__(
+        self, stream: str, partition: int, offset: Offset | bytes, key: str, event_type: str, value: bytes
+    ) -> None:
         self.stream = stream
         self.partition = partition
-        self.offset = offset
         self.key = key
         self.event_type = event_type
         self.value = value
+        self._offset = offset
         self._event: Event[Payload] | None = None
+
+    @property
+    def offset(self) -> Offset:
+        """Where it lies."""
+        offset = self._offset
+        if isinstance(offset, bytes):
+            offset = self._offset = Offset.parse(offset)
+        return offset
 
     @property
     def event(self) -> Event[Payload]:

@@ -134,16 +134,23 @@ class RedisMesh:
     @_or_unavailable
     async def read(self, places: Mapping[Place, Offset], *, count: int, wait_s: float) -> list[Record]:
         names = {self.keys.partition(place).encode(): place for place in places}
-        positions = {name: str(offset) for name, offset in zip(names, places.values(), strict=True)}
-        block = max(1, int(min(wait_s, _BLOCK_MAX_S) * 1000)) if wait_s > 0 else None
-        found: Any = await self._redis.xread(positions, count=count, block=block)  # type: ignore[arg-type]
+        block = [b"BLOCK", max(1, int(min(wait_s, _BLOCK_MAX_S) * 1000))] if wait_s > 0 else []
+        positions = [str(offset) for offset in places.values()]
+        # By this name of the command the client hands over the answer as it came, and makes no dictionary of each entry.
+        found: Any = await self._redis.execute_command(  # type: ignore[no-untyped-call]
+            b"XREAD", b"COUNT", count, *block, b"STREAMS", *names, *positions
+        )
         records: list[Record] = []
         for name, entries in found or ():
             stream, partition = names[name]
             for offset, fields in entries:
-                # An entry somebody else wrote may lack our fields; stages pass it over, a sink cannot decode it.
-                key, kind = (fields.get(name, b"").decode(errors="replace") for name in (b"k", b"t"))
-                records.append(Record(stream, partition, Offset.parse(offset), key, kind, fields.get(b"e", b"")))
+                try:
+                    k, key, t, kind, e, value = fields
+                except (TypeError, ValueError):  # trimmed away while it was read, or not ours
+                    k = t = e = key = kind = value = b""
+                if k != b"k" or t != b"t" or e != b"e":
+                    key, kind, value = _fields_of(fields)
+                records.append(Record(stream, partition, offset, _text(key), _text(kind), value))
         return records
 
     @_or_unavailable
@@ -295,6 +302,16 @@ class RedisMesh:
                 index[place] = len(keys)
             args += [index[place], output.key, output.event_type, output.value]
         return keys, args
+
+
+def _fields_of(fields: list[bytes] | None) -> tuple[bytes, bytes, bytes]:
+    """Of an entry somebody else wrote, which may lack our fields; stages pass it over, a sink cannot decode it."""
+    found = dict(zip(*[iter(fields or ())] * 2, strict=False))
+    return found.get(b"k", b""), found.get(b"t", b""), found.get(b"e", b"")
+
+
+def _text(found: bytes) -> str:
+    return str(found, "utf-8", "replace")
 
 
 def _field(place: Place) -> str:

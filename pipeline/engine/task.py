@@ -7,14 +7,16 @@ the verdict on the event.  So a poisoned event, a crash and a lost lease are one
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
 from inspect import isasyncgenfunction
+from operator import attrgetter
 from typing import Any
 
 import orjson
 
-from pipeline.engine.attempt import OpenQuestion, attempt, overrides
+from pipeline.engine.attempt import OpenQuestion, PlainAgent, attempt, overrides
 from pipeline.engine.outputs import OutputBuilder, dead_letter
 from pipeline.engine.progress import Progress
 from pipeline.engine.record import Commit, Offset, Output, Place, Record, Restored
@@ -60,7 +62,10 @@ class PartitionTask:
         self._outputs = OutputBuilder(stage, partition)
         self._lateness_us = span_us(stage.spec.lateness)
         self._asks = isasyncgenfunction(stage.agent_class.process)
+        self._plain = PlainAgent(self.agent) if PlainAgent.is_one(stage.agent_class) else None
+        self._tables = tuple(self.agent.tables.values())
         self._wanted = wanted_types(stage)
+        self._concerned = self._wanted | {_TICK}
         self._queue: deque[Record] = deque()
         self._blocked: dict[str, deque[Record]] = {}
         self._commit = Commit(stage.id, partition, {})
@@ -103,15 +108,13 @@ class PartitionTask:
 
     def offer(self, records: Sequence[Record]) -> None:
         """Take in records of this task's inputs, in order; those it had before are passed over."""
-        taken = []
+        taken: list[Record] = []
         if self._replays.under_way:
             self._letters += self._replays.offer(record for record in records if record.stream == LETTERS[0])
-        for record in records:
-            progress = self._progress.get((record.stream, record.partition))
-            if progress is None or record.offset <= progress.position:
-                continue
-            if progress.begin(record.offset):
-                taken.append(record)
+        for (stream, partition), progress in self._progress.items():
+            coming = [record for record in records if record.stream == stream and record.partition == partition]
+            first = bisect_right(coming, progress.position, key=_offset)
+            taken += progress.begin_all(coming[first:])
         # Offsets are the mesh's clock, so this is the order in which the records of several inputs came.
         if len(self._progress) > 1:
             taken.sort(key=lambda record: (record.offset, record.stream))
@@ -133,6 +136,11 @@ class PartitionTask:
             self._step_replay(records_max)
             remaining = len(self._queue) if records_max is None else records_max
             while self._queue and self._may_ask and remaining:
+                if self._plain is not None and self._nothing_in_the_way:
+                    done = self._run_plainly(self._plain, min(remaining, len(self._queue)))
+                    remaining -= done
+                    if done:
+                        continue
                 remaining -= 1
                 record = self._queue.popleft()
                 if self._replays.holds(record):
@@ -183,6 +191,42 @@ class PartitionTask:
         self._rows.put(_WATERMARK, b"%d" % self.watermark_us)
         commit.state = self._rows.take()
         return commit
+
+    def _run_plainly(self, plain: PlainAgent, count: int) -> int:
+        """Run records of a plain agent while nothing stands in the way of any; answers how many were run.
+
+        Comes to the same as :meth:`_run` for each, faster: whatever goes wrong, the task is restored, so all of them can
+        be finished together.
+        """
+        queue, outputs = self._queue, self._commit.outputs
+        done: list[Record] = []
+        try:
+            while len(done) < count:
+                record = queue[0]
+                if record.event_type == REQUEST:
+                    break
+                if self._concerns(record):
+                    event = record.event
+                    concluded = plain.conclude(event) if record.event_type in self._wanted else ()
+                    if concluded is None:
+                        self._plain = None
+                        break
+                    if concluded:
+                        outputs += self._outputs.caused_by(event, concluded)
+                    outputs += self._late(event)
+                    outputs += self._pass_time(record, event)
+                done.append(queue.popleft())
+        except Exception as error:  # as in _process
+            self._condemn(queue[0], error)
+            raise self._half_done(queue[0], error) from error
+        for (stream, _), progress in self._progress.items():
+            progress.finish_all([record for record in done if record.stream == stream])
+        return len(done)
+
+    @property
+    def _nothing_in_the_way(self) -> bool:
+        memory = self._memory
+        return not (self._blocked or self._parked or memory.verdicts or memory.careful or self._replays.under_way)
 
     @property
     def _may_ask(self) -> bool:
@@ -254,7 +298,7 @@ class PartitionTask:
                 self._rows.put(_PARKED + key, None)
 
     def _concerns(self, record: Record) -> bool:
-        return record.event_type in self._wanted or record.event_type == _TICK
+        return record.event_type in self._concerned
 
     def _process(self, record: Record) -> bool:
         exact = self._asks or self._memory.careful
@@ -269,7 +313,7 @@ class PartitionTask:
                 self._wait_for(result, record)
                 return False
             concluded, used = result
-            outputs = [*self._outputs.caused_by(event, concluded), *self._outputs.late(event, self.agent)]
+            outputs = [*self._outputs.caused_by(event, concluded), *self._late(event)]
             outputs += self._pass_time(record, event)
             outputs += [self._outputs.answer_recorded(event, key, self._memory.answers[key]) for key in used]
             if self._memory.careful:
@@ -280,15 +324,18 @@ class PartitionTask:
         except Exception as error:  # the engine's one boundary around foreign code: nothing is lost, see Verdict
             verdict = self._condemn(record, error)
             if storing or not exact or self._rows.were_touched():
-                self._memory.careful = True
-                msg = f"{self.stage.id}/{self.partition} could not process {record.event_type} at {record.offset}: {error}"
-                raise MustRestoreError(msg) from error
+                raise self._half_done(record, error) from error
             self.watermark_us = watermark_us
             self._give_up(record, verdict)
             return True
         self._commit.outputs += outputs
         self._commit.answered += used
         return True
+
+    def _half_done(self, record: Record, error: Exception) -> MustRestoreError:
+        self._memory.careful = True
+        msg = f"{self.stage.id}/{self.partition} could not process {record.event_type} at {record.offset}: {error}"
+        return MustRestoreError(msg)
 
     def _condemn(self, record: Record, error: Exception) -> Verdict:
         """Find the culprit guilty, for this task and those restored after it."""
@@ -312,17 +359,24 @@ class PartitionTask:
         waiting = self._memory.waiting
         return bool(waiting) and _id(record) in waiting
 
+    def _late(self, event: Event[Payload]) -> list[Output]:
+        outputs: list[Output] = []
+        for table in self._tables:
+            entries = table.take_late()
+            if entries:
+                outputs += self._outputs.late(event, entries)
+        return outputs
+
     def _pass_time(self, record: Record, event: Event[Payload]) -> list[Output]:
         watermark_us = event.at_us - self._lateness_us
         if watermark_us <= self.watermark_us:
             return []
         self.watermark_us = watermark_us
-        return [
-            output
-            for table in self.agent.tables.values()
-            for closed in table.advance(watermark_us)
-            for output in self._conclude(record, event, closed)
-        ]
+        outputs: list[Output] = []
+        for table in self._tables:
+            for closed in table.advance(watermark_us):
+                outputs += self._conclude(record, event, closed)
+        return outputs
 
     def _conclude(self, record: Record, event: Event[Payload], closed: ClosedWindow) -> list[Output]:
         window = closed.table, closed.key, closed.start_us, closed.end_us
@@ -357,6 +411,9 @@ class PartitionTask:
     def _progress_from(self, place: Place, offset: Offset) -> Progress:
         ahead = orjson.loads(self._rows.get(_AHEAD + place[0]) or b"[]")
         return Progress(offset, [(Offset.parse(first), Offset.parse(last)) for first, last in ahead])
+
+
+_offset = attrgetter("offset")
 
 
 def _id(record: Record) -> RecordId:
