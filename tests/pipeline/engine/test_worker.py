@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
-from itertools import pairwise
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
-from agents.ports import ExecuteAction, ExecutionReport
-from pipeline.engine.asking import Handlers
 from pipeline.engine.mesh import MeshUnavailableError
 from pipeline.engine.redis_mesh import RedisMesh
 from pipeline.engine.task import inputs_of
@@ -21,66 +17,15 @@ from pipeline.engine.worker import Worker
 from tests.contracts.counting import AGENTS, Echo, line, sample, topology
 from tests.pipeline.engine.relay import relayed
 from tests.pipeline.engine.stages import Picky, topology_of
-from tests.pipeline.engine.working import Gate, events, publish, running
+from tests.pipeline.engine.working import events, idle, publish, running, worker
 from tests.polling import eventually
 from topology.agent import World
-from topology.errors import RetryableError
 from topology.event import Event
-from topology.graph import Topology
 from topology.payloads import AnomalyDetected, MetricSampled
 from topology.resolve import resolve
 from topology.spec import StageSpec, StreamSpec, TopologySpec
 
 pytestmark = pytest.mark.servers
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Any]:
-    async with Redis.from_url(redis_url, protocol=2) as client:
-        yield client
-
-
-@pytest.fixture
-async def mesh(redis_url: str) -> AsyncIterator[RedisMesh]:
-    mesh = RedisMesh.connect(redis_url, "t")
-    yield mesh
-    await mesh.close()
-
-
-def asking(**settings: object) -> Topology:
-    """signals -> ask-world -> findings, in one partition."""
-    stage = {
-        "id": "ask-world",
-        "agent": "counting:AskWorld",
-        "consumes": "signals",
-        "emits": "findings",
-        "retry": {"attempts": 3, "first_pause": "10ms"},
-        **settings,
-    }
-    spec = TopologySpec(
-        name="asking",
-        streams={
-            "signals": StreamSpec(carries=("MetricSampled", "LogWritten"), partitions=1),
-            "findings": StreamSpec(carries=("AnomalyDetected",), partitions=1),
-        },
-        stages=(StageSpec.model_validate(stage),),
-    )
-    return resolve(spec, lambda name: AGENTS[name])
-
-
-def worker(mesh: RedisMesh, graph: Topology, handler: Any = None, *, name: str = "one", lease_s: float = 5.0) -> Worker:
-    handlers: Handlers = {ExecuteAction: handler or Echo()}
-    return Worker(mesh, graph, handlers, name=name, lease_s=lease_s)
-
-
-async def idle(mesh: RedisMesh, graph: Topology) -> bool:
-    consumers = [
-        (stage.id, partition, place)
-        for stage in graph.stages
-        for partition in range(stage.partitions)
-        for place in inputs_of(stage, partition)
-    ]
-    return all(lag.waiting == 0 for lag in await mesh.lags(consumers))
 
 
 async def test_a_topology_is_run_to_the_end(mesh: RedisMesh, redis: Any) -> None:
@@ -132,90 +77,8 @@ async def test_two_workers_share_and_the_one_that_leaves_hands_over(mesh: RedisM
     assert one.counts.fenced == two.counts.fenced == 0
 
 
-async def test_a_slow_answer_holds_up_its_own_key_only(mesh: RedisMesh) -> None:
-    graph, gate = asking(), Gate("line 0")
-    async with running(worker(mesh, graph, gate)):
-        await publish(
-            mesh, graph, [line(0, "slow", 0), line(1, "slow", 1), *(line(n, f"s{n}", n) for n in range(2, 9))]
-        )
-
-        async def answered() -> list[str]:
-            return sorted(e.payload.service for e in await events(mesh, graph, "findings"))
-
-        others = [f"s{n}" for n in range(2, 9)]
-        await eventually(lambda: is_(answered, others), saying="the others are answered", seen=answered)
-        gate.open()
-        await eventually(lambda: is_(answered, sorted([*others, "slow", "slow"])), saying="all are", seen=answered)
-    assert set(gate.asked.values()) == {1}
-
-
 async def is_(found: Any, expected: object) -> bool:
     return bool(await found() == expected)
-
-
-async def test_no_more_keys_wait_for_the_world_at_once_than_declared(mesh: RedisMesh) -> None:
-    graph, gate = asking(concurrency=3), Gate("*")
-    async with running(worker(mesh, graph, gate)):
-        await publish(mesh, graph, [line(n, f"s{n}", n) for n in range(20)])
-        await eventually(lambda: gate.at_once == 3, saying="three are asked", seen=lambda: gate.at_once)
-        gate.open()
-        await eventually(lambda: idle(mesh, graph), saying="everything is committed")
-    assert gate.at_once == 3
-    assert len(await events(mesh, graph, "findings")) == 20
-
-
-async def test_a_stage_that_waits_does_not_hold_up_others_of_the_same_stream(mesh: RedisMesh) -> None:
-    spec = asking(concurrency=1)
-    counting = StageSpec(id="count-windows", agent="counting:CountWindows", consumes=("signals",), emits=("findings",))
-    streams = {name: stream.spec for name, stream in spec.streams.items()}
-    both = TopologySpec(name="both", streams=streams, stages=(spec.stages[0].spec, counting))
-    graph, gate = resolve(both, lambda name: AGENTS[name]), Gate("*")
-    async with running(worker(mesh, graph, gate)):
-        for n in range(0, 3_000, 500):
-            await publish(mesh, graph, [line(m, "a", m) for m in range(n, n + 500)])
-        await publish(mesh, graph, [sample(1, "b", 5_000), sample(2, "b", 5_020)])
-
-        async def counted() -> bool:
-            return [e.payload.subject for e in await events(mesh, graph, "findings")] == ["5000000000"]
-
-        await eventually(counted, saying="the windows close while the other stage waits")
-
-
-async def test_what_nobody_can_answer_is_tried_with_pauses_and_becomes_a_dead_letter(mesh: RedisMesh) -> None:
-    asked_at: list[float] = []
-
-    async def away(question: ExecuteAction) -> ExecutionReport:
-        asked_at.append(time.monotonic())
-        msg = "the executor is away"
-        raise RetryableError(msg)
-
-    graph = asking(retry={"attempts": 3, "first_pause": "50ms"}, on_poison="skip")
-    async with running(worker(mesh, graph, away)):
-        await publish(mesh, graph, [line(1, "a", 1)])
-        [letter] = await eventually(lambda: events(mesh, graph, "dead-letters"), saying="a dead letter")
-
-    assert (letter.payload.attempts, letter.payload.error) == (3, "AnswerFailedError")
-    assert "the executor is away" in letter.payload.reason
-    first, second = (later - sooner for sooner, later in pairwise(asked_at))
-    assert first >= 0.05
-    assert second >= 0.1
-
-
-@pytest.mark.parametrize("handlers", [{}, {ExecuteAction: None}], ids=["nobody answers", "the handler is broken"])
-async def test_a_question_that_cannot_be_put_is_a_dead_letter_with_the_reason(
-    mesh: RedisMesh, handlers: dict[Any, Any]
-) -> None:
-    async def broken(question: ExecuteAction) -> ExecutionReport:
-        msg = "a defect \udc80"
-        raise ZeroDivisionError(msg)
-
-    graph = asking()
-    one = Worker(mesh, graph, dict.fromkeys(handlers, broken), name="one")
-    async with running(one):
-        await publish(mesh, graph, [line(1, "a", 1)])
-        [letter] = await eventually(lambda: events(mesh, graph, "dead-letters"), saying="a dead letter")
-    assert ("a defect ?" if handlers else "nobody answers ExecuteAction") in letter.payload.reason
-    assert letter.payload.attempts == 1
 
 
 async def test_a_stage_that_halts_has_done_what_came_before_and_others_go_on(mesh: RedisMesh) -> None:
@@ -266,36 +129,6 @@ async def test_a_short_lease_is_kept_while_nothing_comes(mesh: RedisMesh) -> Non
 
         await eventually(still_owned, saying="several lease times pass")
     assert one.counts.fenced == 0
-
-
-async def test_what_is_asked_for_a_lost_partition_is_cancelled_and_asked_by_the_new_owner(
-    mesh: RedisMesh, redis: Any
-) -> None:
-    graph, gate = asking(), Gate("*")
-    one = worker(mesh, graph, gate)
-    async with running(one):
-        await publish(mesh, graph, [line(1, "a", 1)])
-        await eventually(lambda: gate.asked, saying="the question is asked")
-        await redis.set("t:t:ask-world:0:lease", "99 somebody", px=300)
-        await eventually(lambda: gate.cancelled == ["line 1"], saying="it is cancelled")
-        assert one.counts.fenced == 1
-        gate.open()
-        await eventually(lambda: idle(mesh, graph), saying="whoever owns it next asks again")
-    assert gate.asked == {"line 1": 2}
-    assert len(await events(mesh, graph, "findings")) == 1
-
-
-async def test_an_answer_that_comes_back_after_the_lease_was_lost_has_no_effect(mesh: RedisMesh, redis: Any) -> None:
-    graph, gate = asking(), Gate("*")
-    one = worker(mesh, graph, gate, lease_s=60)  # it will not look after its leases before the answer comes
-    async with running(one):
-        await publish(mesh, graph, [line(1, "a", 1)])
-        await eventually(lambda: gate.asked, saying="the question is asked")
-        await redis.set("t:t:ask-world:0:lease", "99 somebody", px=300)
-        gate.open()
-        await eventually(lambda: one.counts.fenced == 1, saying="it is fenced", within_s=3)
-        await eventually(lambda: idle(mesh, graph), saying="then it owns the partition again")
-    assert len(await events(mesh, graph, "findings")) == 1
 
 
 @pytest.mark.parametrize("command", [b"EVALSHA", b"XREAD", b"HGETALL"], ids=["commit or lease", "read", "restore"])

@@ -24,8 +24,7 @@ from pipeline.engine.supervision import Routine
 from pipeline.engine.worker import Worker
 from pipeline.servers import acquire
 from tests.contracts.counting import Echo, line, sample, topology
-from tests.pipeline.engine.test_worker import idle
-from tests.pipeline.engine.working import events, publish, running
+from tests.pipeline.engine.working import events, idle, publish, running
 from tests.polling import eventually
 
 pytestmark = pytest.mark.servers

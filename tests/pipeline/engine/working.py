@@ -8,13 +8,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from agents.ports import ExecuteAction, ExecutionReport
+from pipeline.engine.asking import Handlers
 from pipeline.engine.mesh import Mesh
 from pipeline.engine.outputs import OPERATION_STREAMS
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.record import BEGINNING, Offset, Place
+from pipeline.engine.task import inputs_of
 from pipeline.engine.worker import Worker
+from tests.contracts.counting import AGENTS, Echo
 from topology.event import Event, Payload
 from topology.graph import Topology
+from topology.resolve import resolve
+from topology.spec import StageSpec, StreamSpec, TopologySpec
 
 
 @asynccontextmanager
@@ -71,3 +76,41 @@ class Gate:
         finally:
             self._now -= 1
         return ExecutionReport(status="succeeded", detail=f"{key} asked {self.asked[key]} time(s)")
+
+
+def asking(**settings: object) -> Topology:
+    """signals -> ask-world -> findings, in one partition."""
+    stage = {
+        "id": "ask-world",
+        "agent": "counting:AskWorld",
+        "consumes": "signals",
+        "emits": "findings",
+        "retry": {"attempts": 3, "first_pause": "10ms"},
+        **settings,
+    }
+    spec = TopologySpec(
+        name="asking",
+        streams={
+            "signals": StreamSpec(carries=("MetricSampled", "LogWritten"), partitions=1),
+            "findings": StreamSpec(carries=("AnomalyDetected",), partitions=1),
+        },
+        stages=(StageSpec.model_validate(stage),),
+    )
+    return resolve(spec, lambda name: AGENTS[name])
+
+
+def worker(mesh: Mesh, graph: Topology, handler: Any = None, *, name: str = "one", lease_s: float = 5.0) -> Worker:
+    """A worker for all stages; an echo answers, if nobody else does."""
+    handlers: Handlers = {ExecuteAction: handler or Echo()}
+    return Worker(mesh, graph, handlers, name=name, lease_s=lease_s)
+
+
+async def idle(mesh: Mesh, graph: Topology) -> bool:
+    """Whether nothing waits for any stage."""
+    consumers = [
+        (stage.id, partition, place)
+        for stage in graph.stages
+        for partition in range(stage.partitions)
+        for place in inputs_of(stage, partition)
+    ]
+    return all(lag.waiting == 0 for lag in await mesh.lags(consumers))
