@@ -7,6 +7,7 @@ import asyncio
 from pipeline.engine.mesh import Mesh
 from pipeline.engine.owned import Holdings
 from pipeline.engine.record import Offset, Place, Record
+from pipeline.engine.task import PartitionTask
 
 RECORDS_PER_READ = 500
 WAIT_S = 1.0
@@ -27,7 +28,7 @@ class Reader:
         self._wake = wake
         self._reading: asyncio.Task[list[Record]] | None = None
         self._from: dict[Place, Offset] = {}
-        self._for: set[tuple[str, int]] = set()
+        self._for: dict[tuple[str, int], PartitionTask] = {}
         self._turn = 0
 
     async def next(self, wait_s: float) -> int:
@@ -37,9 +38,9 @@ class Reader:
             MeshUnavailableError: the mesh is away.
         """
         if self._reading is not None and any(
-            owned.task.room and place not in self._for for place, owned in self._holdings.items()
+            owned.task.room and self._for.get(place) is not owned.task for place, owned in self._holdings.items()
         ):
-            await self.cancel()  # somebody got room who would have to wait for the others' read to end
+            await self.cancel()  # somebody got room, or was restored, and would have to wait for the others' read
         if self._reading is None:
             self._reading = self._begin()
         waking = asyncio.create_task(self._wake.wait())
@@ -62,10 +63,10 @@ class Reader:
 
     def _begin(self) -> asyncio.Task[list[Record]]:
         wanted: dict[Place, set[Offset]] = {}
-        self._for = set()
+        self._for = {}
         for held, owned in self._holdings.items():
             if owned.task.room:
-                self._for.add(held)
+                self._for[held] = owned.task
                 for place, offset in owned.task.positions.items():
                     wanted.setdefault(place, set()).add(offset)
         # Stages that read the same partition are mostly at the same record.  Where they are not, they take turns, so

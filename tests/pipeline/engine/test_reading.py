@@ -1,0 +1,40 @@
+"""A read that is on its way does not keep anybody from what can be read already."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from agents.ports import ExecuteAction
+from pipeline.engine.memory import MemoryMesh
+from pipeline.engine.reading import WAIT_S
+from pipeline.engine.record import Offset, Place, Record
+from pipeline.engine.worker import Worker
+from tests.contracts.counting import line, topology
+from tests.pipeline.engine.working import Gate, events, publish, running
+from tests.polling import eventually
+
+
+class QuietMesh(MemoryMesh):
+    """Reads wait until there is something, as long as that takes: on a stream where nothing else happens."""
+
+    async def read(self, places: Mapping[Place, Offset], *, count: int, wait_s: float) -> list[Record]:
+        return await super().read(places, count=count, wait_s=3_600 if wait_s == WAIT_S else wait_s)
+
+
+async def test_a_task_that_was_restored_is_not_kept_waiting_by_the_read_of_the_one_before() -> None:
+    graph = topology()
+    mesh = QuietMesh(lambda: time.time_ns() // 1_000_000)
+    gate = Gate("line 1")
+    worker = Worker(mesh, graph, {ExecuteAction: gate}, name="one", stages=["ask-world"])
+    async with running(worker):
+        # The second one is begun when the first has its answer, while a read is on its way; it writes before it asks.
+        await publish(mesh, graph, [line(1, "a", 1), line(2, "a", 2, level="warning")])
+        await eventually(lambda: gate.asked, saying="the first is asked about")
+        gate.open()
+        await eventually(lambda: worker.counts.restored, saying="the second wrote first")
+
+        async def answered() -> bool:
+            return len(await events(mesh, graph, "findings")) == 2
+
+        await eventually(answered, saying="both are answered", within_s=5)
