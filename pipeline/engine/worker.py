@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
 from pipeline.engine.asking import Asker, Handlers, failed
 from pipeline.engine.attempt import OpenQuestion
+from pipeline.engine.members import Member, owner_among
 from pipeline.engine.mesh import FencedError, Lease, LostWritesError, Mesh, MeshUnavailableError
-from pipeline.engine.owned import Holdings, Owned, owner_of
+from pipeline.engine.owned import Holdings, Owned
 from pipeline.engine.reading import Reader
 from pipeline.engine.task import PartitionTask, inputs_of
 from pipeline.engine.verdict import HaltedError, Memory, MustRestoreError
+from pipeline.engine.watchdog import GIVEN_UP_S, STALLED_S, Stall, Watchdog
 from topology.graph import Stage, Topology
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,8 @@ class WorkerCounts:
     outputs: int = 0
     fenced: int = 0
     restored: int = 0
+    stalled: int = 0
+    given_up: int = 0
 
 
 class Worker:
@@ -53,6 +57,7 @@ class Worker:
     Args:
         name: unique among live workers.
         lease_s: how long the partitions of a dead worker stay orphaned.
+        stalled_s: how long a partition may stand still while its lag grows before it is restarted.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Worker:
         name: str,
         stages: Iterable[str] | None = None,
         lease_s: float = 5.0,
+        stalled_s: float = STALLED_S,
     ) -> None:
         wanted = None if stages is None else set(stages)
         self._mesh = mesh
@@ -73,6 +79,9 @@ class Worker:
         self._lease_s = lease_s
         self._owned: Holdings = {}
         self._halted: dict[tuple[str, int], str] = {}
+        self._watchdog = Watchdog(mesh, stalled_s=stalled_s)
+        self._given_up: dict[tuple[str, int], float] = {}
+        self._member = Member(name, None if wanted is None else frozenset(wanted))
         self._tend_at_s = 0.0
         self._wake = asyncio.Event()
         self._stopping = False
@@ -87,6 +96,11 @@ class Worker:
     def halted(self) -> dict[tuple[str, int], str]:
         """Partitions whose stage halted, at a poisoned event or before it could begin, and why."""
         return dict(self._halted)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What stands still, and why."""
+        return [*self._watchdog.troubles.values(), *self._halted.values()]
 
     def stop(self) -> None:
         """Ask :meth:`run` to finish what it has in hand, give its partitions back, and return."""
@@ -117,7 +131,7 @@ class Worker:
     async def _step(self) -> None:
         clock = asyncio.get_running_loop()
         until_s = clock.time() + BUSY_S
-        while ready := [owned for owned in self._owned.values() if owned.task.ready]:
+        while ready := [owned for owned in self._owned.values() if owned.sound and owned.task.ready]:
             for owned in ready:
                 if self._holds(owned):
                     await self._step_one(owned)
@@ -136,6 +150,10 @@ class Worker:
         except HaltedError as reason:
             self._halt(owned.lease, reason)
             await self._hand_over(owned)
+        except (Exception, asyncio.CancelledError) as error:  # nothing in a step can be cancelled: an agent raised it
+            owned.sound = False
+            log.exception("%s/%s is restarted: its step failed", *owned.place)
+            self._watchdog.failed(owned, error, asyncio.get_running_loop().time())
         except BaseException:
             owned.sound = False
             raise
@@ -192,20 +210,52 @@ class Worker:
         if started_s < self._tend_at_s:
             return False
         before = set(self._owned)
-        workers = await self._mesh.join(self._name, self._lease_s)
+        members = await self._join()
         for lease in await self._mesh.renew([owned.lease for owned in self._owned.values()], self._lease_s):
             owned = self._owned.get((lease.stage, lease.partition))
             if owned is not None and owned.lease == lease:  # an answer may have come back fenced in the meantime
                 self._fenced(owned, FencedError(f"the lease of {lease.stage}/{lease.partition} was lost"))
         for stage in self._stages:
             for partition in range(stage.partitions):
-                await self._take_or_leave(stage, partition, mine=owner_of(stage.id, partition, workers) == self._name)
+                await self._take_or_leave(
+                    stage, partition, mine=owner_among(stage.id, partition, members) == self._name
+                )
             if clock.time() - started_s > self._lease_s / 4:
                 break  # large tables take long to restore; the leases held already come first
         else:
             self._asker.cancel_all_but(self._owned)
+        for stall in await self._watchdog.look(list(self._owned.values()), clock.time()):
+            await self._deal_with(stall)
         self._tend_at_s = started_s + min(self._lease_s / 4, TEND_S)
         return before != set(self._owned)
+
+    async def _join(self) -> list[Member]:
+        """Say what this worker takes; answers what every live one does."""
+        now_s = asyncio.get_running_loop().time()
+        self._given_up = {place: until_s for place, until_s in self._given_up.items() if until_s > now_s}
+        without = frozenset(f"{stage}/{partition}" for stage, partition in self._given_up)
+        if without != self._member.without:
+            await self._mesh.leave(self._member.entry)
+            self._member = replace(self._member, without=without)
+        return [Member.of(entry) for entry in await self._mesh.join(self._member.entry, self._lease_s)]
+
+    async def _deal_with(self, stall: Stall) -> None:
+        owned = stall.owned
+        if not self._holds(owned):
+            return
+        self.counts.stalled += 1
+        self._asker.cancel(owned.place)  # whatever it waits for is asked for again
+        for asking in owned.asking:
+            asking.cancel()
+        if stall.give_up:
+            log.error("%s; it is left to another worker", stall.reason)
+            self.counts.given_up += 1
+            self._given_up[owned.place] = asyncio.get_running_loop().time() + GIVEN_UP_S
+            await self._release(owned)
+        else:
+            log.error("%s; it is restored from its last commit", stall.reason)
+            owned.memory = Memory()
+            await self._restore(owned)
 
     async def _take_or_leave(self, stage: Stage, partition: int, *, mine: bool) -> None:
         owned = self._owned.get((stage.id, partition))
@@ -257,7 +307,7 @@ class Worker:
         self._halted[lease.stage, lease.partition] = str(reason)
 
     async def _hand_over(self, owned: Owned) -> None:
-        await self._commit([owned] if owned.task.moved else [])
+        await self._commit([owned] if owned.sound and owned.task.moved else [])
         await self._release(owned)
 
     async def _release(self, owned: Owned) -> None:
@@ -288,9 +338,9 @@ class Worker:
             await self._commit([owned for owned in self._owned.values() if owned.sound and owned.task.moved])
             for owned in list(self._owned.values()):
                 await self._release(owned)
-            await self._mesh.leave(self._name)
+            await self._mesh.leave(self._member.entry)
         except (MeshUnavailableError, LostWritesError) as error:
-            log.warning("the leases of %s are left to expire: %s", self._name, error)
+            log.info("the leases of %s are left to expire: %s", self._name, error)  # the outage itself has been told
         finally:
             for owned in list(self._owned.values()):
                 self._drop(owned)
@@ -301,4 +351,5 @@ class Worker:
 
 def _is_due(owned: Owned, now_s: float) -> bool:
     task = owned.task
-    return task.has_news or (task.moved and now_s - owned.committed_at_s >= QUIET_COMMIT_S)
+    late = now_s - owned.committed_at_s >= QUIET_COMMIT_S
+    return owned.sound and (task.has_news or (task.moved and late))
