@@ -12,6 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from agents.ports import ExecuteAction, RecallProblem
+from pipeline.archive.archivist import Archivist
+from pipeline.archive.folder import Archive
 from pipeline.engine.asking import Handlers
 from pipeline.engine.mesh import LostWritesError, MeshUnavailableError
 from pipeline.engine.publisher import Publisher
@@ -96,6 +98,7 @@ class Deployment:
         publisher: puts events on the intake.
         sources: the same for sources, through the journal; None before there is a source.
         sinks: what feeds the stores.
+        archivist: keeps what streams forget that are declared with ``archive: true``.
         routines: everything that runs, for the console and for health.
         failure: await it to be told of an error that must end everything.
     """
@@ -108,6 +111,7 @@ class Deployment:
     executors: Executors
     worker: Worker
     publisher: Publisher | None
+    archivist: Archivist
     sources: JournaledPublisher | None = None
     sinks: list[SinkRunner] = field(default_factory=list)
     routines: list[Routine] = field(default_factory=list)
@@ -148,6 +152,7 @@ class Deployment:
         told = [
             away,
             self.knowledge.trouble,
+            self.archivist.trouble,
             *(f"sink waits: {runner.trouble}" for runner in self.sinks if runner.trouble),
         ]
         told += [self.sources.trouble] if self.sources is not None else []
@@ -212,9 +217,9 @@ async def deployed(
         handlers: Handlers = {RecallProblem: knowledge.recall, ExecuteAction: executors.answer}
         worker = Worker(mesh, topology, handlers, name=settings.worker_name, stages=stages, lease_s=settings.lease_s)
         intake = topology.streams.get(INTAKE)
-        deployment = Deployment(
-            settings, topology, mesh, pool, knowledge, executors, worker, Publisher(mesh, intake) if intake else None
-        )
+        publisher = Publisher(mesh, intake) if intake else None
+        archivist = Archivist(mesh, Archive(settings.archive_folder), retain=settings.archive_retain)
+        deployment = Deployment(settings, topology, mesh, pool, knowledge, executors, worker, publisher, archivist)
         stack.push_async_callback(deployment.stop)
         await deployment.start(*_routines(deployment, addresses.database_url))
         yield deployment
@@ -245,10 +250,11 @@ def _routines(deployment: Deployment, database_url: str) -> list[Routine]:
     sink = _MigratingSink(deployment.pool, database_url)
     deployment.sinks = [SinkRunner(mesh, "knowledge", sink, known, name=name, lease_s=lease_s)] if known else []
     worker, ticker = deployment.worker, Ticker(mesh, topology, name=name, lease_s=lease_s)
+    janitor = Janitor(mesh, topology, consumers=[("~sink-knowledge", known)], keeper=deployment.archivist)
     return [
         deployment.routine("worker", worker.run, worker.stop),
         *(deployment.routine("sink knowledge", runner.run) for runner in deployment.sinks),
-        deployment.routine("retention", Janitor(mesh, topology, consumers=[("~sink-knowledge", known)]).run),
+        deployment.routine("retention", janitor.run),
         deployment.routine("ticker", ticker.run),
     ]
 

@@ -14,6 +14,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.servers.accounts import default_state_dir
+from topology.durations import Duration
 from topology.errors import ConfigurationError
 
 
@@ -38,6 +39,11 @@ class Settings(BaseSettings):
     """What sources may keep on the local disk while Redis is away, in megabytes."""
     journal_hours: float = Field(default=24.0, gt=0)
     """How old what they keep may become; after that samples are dropped, and what was promised is no longer taken."""
+    archive_dir: Path | None = None
+    """Where what streams with `archive: true` forget is kept, `archive` in the state directory by default; workers on
+    several machines need one that they share."""
+    archive_retain: Duration | None = None
+    """How long it is kept, such as `365d`; by default for ever."""
     environment: str = "local"
     """What experiences are conditioned on, such as `production`."""
     worker_name: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
@@ -56,6 +62,11 @@ class Settings(BaseSettings):
     supervisor_url: str | None = None
     """The control API of the process supervisor that repairs processes; the patient brings its own."""
     supervisor_token: SecretStr | None = None
+
+    @property
+    def archive_folder(self) -> Path:
+        """The archive of this namespace."""
+        return (self.archive_dir or self.state_dir / "archive") / self.namespace
 
 
 @cache

@@ -5,41 +5,57 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
 import orjson
 
+from pipeline.archive.folder import Archive
+from pipeline.archive.history import read_history
 from pipeline.commands.output import fit, print_json_line, shorten
 from pipeline.commands.reach import reached_mesh
 from pipeline.console.telling import clock
 from pipeline.engine.mesh import Mesh, MeshUnavailableError
 from pipeline.engine.outputs import OPERATION_STREAMS
-from pipeline.engine.record import BEGINNING, Offset, Record
+from pipeline.engine.record import BEGINNING, Offset, Place, Record
 from pipeline.loading import load_topology
 from pipeline.settings import settings
-from pipeline.tap import now
+from pipeline.tap import ago, now
 from pipeline.tap import tap as listen
+from topology.durations import parse_duration
 from topology.errors import BadInputError, UsageError
 from topology.graph import Stream
+from topology.moments import to_us
 from topology.payloads import TickPassed
 from topology.registry import registered
 
 _AGAIN_AFTER_S = 1.0
+_RECORDS_PER_READ = 500
 _PAYLOAD_CHARS_MAX = 300
 
 
 @click.command()
 @click.argument("stream")
 @click.option("--from-start", is_flag=True, help="Begin with the oldest event that is still there, not with the next.")
+@click.option("--since", metavar="TIME|DURATION", help="Begin there, in the archive too: 2026-03-01T12:00, 90m, 7d.")
+@click.option("--salvage", is_flag=True, help="With --since: leave out what is damaged or missing in the archive.")
 @click.option("--where", metavar="TYPE", help="Only this event type; * stands for anything: metric.*, *.fired.")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
 @click.option("--topology", type=click.Path(path_type=Path), help="Whose streams; the shipped topology's by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print whole events, one JSON line each.")
 def tap(
-    stream: str, from_start: bool, where: str | None, count: int | None, topology: Path | None, as_json: bool
-) -> None:  # fmt: skip
+    stream: str,
+    from_start: bool,
+    since: str | None,
+    salvage: bool,
+    where: str | None,
+    count: int | None,
+    topology: Path | None,
+    as_json: bool,
+) -> None:
     """Print the events of STREAM as they come, until Ctrl-C; nobody is held up by it.
 
     Besides the streams of the topology there are dead-letters, late and answers. Ticks are left out unless asked for by
@@ -47,19 +63,62 @@ def tap(
     """
     if where is not None:
         _refuse_unknown_type(where)
-    asyncio.run(_follow(_stream(stream, topology), from_start, where, count, as_json))
+    if since is not None and from_start:
+        msg = "found --since and --from-start, expected one of them"
+        raise UsageError(msg)
+    if salvage and since is None:
+        msg = "found --salvage without --since, expected both: only the archive can be damaged"
+        raise UsageError(msg)
+    begin = None if since is None else _moment(since)
+    asyncio.run(_follow(_stream(stream, topology), from_start, begin, salvage, where, count, as_json))
 
 
-async def _follow(stream: Stream, from_start: bool, where: str | None, count: int | None, as_json: bool) -> None:
+async def _follow(
+    stream: Stream,
+    from_start: bool,
+    since: Offset | None,
+    salvage: bool,
+    where: str | None,
+    count: int | None,
+    as_json: bool,
+) -> None:
     left = count
     async with reached_mesh(settings()) as mesh:
-        async for record in _records(mesh, stream, BEGINNING if from_start else now()):
+        if since is None:
+            records = _records(mesh, stream, BEGINNING if from_start else now())
+        else:
+            records = _records_since(mesh, Archive(settings().archive_folder), stream, since, salvage)
+        async for record in records:
             if not _is_wanted(record, where):
                 continue
             _print(record, as_json=as_json)
             left = None if left is None else left - 1
             if left == 0:
                 return
+
+
+async def _records_since(
+    mesh: Mesh, archive: Archive, stream: Stream, since: Offset, salvage: bool
+) -> AsyncIterator[Record]:
+    """What is archived, what the mesh has, and what comes, for ever; after an outage it goes on where it was."""
+    read: dict[Place, Offset] = {(stream.name, partition): since for partition in range(stream.partitions)}
+    told_of_outage = False
+    while True:
+        try:
+            async for record in read_history(mesh, archive, stream, read, salvage=salvage):
+                read[record.stream, record.partition] = record.offset
+                yield record
+            while True:
+                found = await mesh.read(read, count=_RECORDS_PER_READ, wait_s=1.0)
+                told_of_outage = False
+                for record in sorted(found, key=lambda each: (each.offset, each.partition)):
+                    read[record.stream, record.partition] = record.offset
+                    yield record
+        except MeshUnavailableError as error:
+            if not told_of_outage:
+                click.echo(f"aiops: {error}; trying again until it is back", err=True)
+            told_of_outage = True
+            await asyncio.sleep(_AGAIN_AFTER_S)
 
 
 async def _records(mesh: Mesh, stream: Stream, since: Offset) -> AsyncIterator[Record]:
@@ -106,6 +165,22 @@ def _stream(name: str, file: Path | None) -> Stream:
         msg = f"found stream {name!r}, expected one of {', '.join(streams)}"
         raise UsageError(msg)
     return streams[name]
+
+
+def _moment(text: str) -> Offset:
+    """The offset of a time, or of so long ago; a time without a zone is one of this machine."""
+    with suppress(ValueError):
+        return _just_before(ago(parse_duration(text)).ms)
+    try:
+        return _just_before(to_us(datetime.fromisoformat(text).astimezone()) // 1000)
+    except (OverflowError, ValueError) as error:
+        msg = f"found --since {text!r}, expected a time such as 2026-03-01T12:00 or 2026-03-01T12:00:00Z, or a duration such as 90m"
+        raise UsageError(msg) from error
+
+
+def _just_before(ms: int) -> Offset:
+    """The last offset there can be before a millisecond."""
+    return Offset(ms - 1, 2**64 - 1) if ms > 0 else BEGINNING
 
 
 def _refuse_unknown_type(where: str) -> None:

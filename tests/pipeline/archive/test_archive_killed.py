@@ -44,7 +44,6 @@ async def test_killed_between_rename_and_trim_nothing_is_lost_and_nothing_is_twi
     mesh = RedisMesh.connect(redis_url, namespace)
     await mesh.publish(outputs(STREAM, range(20)))
     before = await on_the_mesh(mesh, STREAM)
-    arguments = [redis_url, namespace, str(archive.folder), moment]
     await asyncio.to_thread(sweep_until_killed, [redis_url, namespace, str(archive.folder), moment])
     left = files(archive)
     assert len(left) == (1 if moment == "before-commit" else 3)
