@@ -101,12 +101,16 @@ class Deployment:
 
     async def working(self, within_s: float = 30) -> None:
         """Wait until every partition has an owner and there are new commits."""
+        began_s = time.monotonic()
         partitions = sum(stage.partitions for stage in topology().stages)
         await eventually(lambda: self._owned() == partitions, saying="all is owned", within_s=within_s, seen=self._seen)
         before = self._commits()
         await eventually(
             lambda: self._commits() > before, saying="there are commits", within_s=within_s, seen=self._seen
         )
+        took_s = time.monotonic() - began_s
+        if took_s > 2:
+            self.report.say(f"it took {took_s:.1f} s until everything had an owner and there were commits")
 
     async def committing(self, workers: Sequence[WorkerProcess], within_s: float = 30) -> None:
         """Wait until each of these workers has made a commit from now on."""
@@ -136,8 +140,11 @@ class Deployment:
 
     async def settle(self) -> None:
         """No more faults: the lag must return to 0, and what is there must be what the oracle says."""
+        began_s = time.monotonic()
         await self.source.finish()
+        finished_s = time.monotonic()
         await eventually(self._idle, saying="the lag returns to 0", within_s=SETTLED_WITHIN_S, seen=self._seen)
+        caught_up_s = time.monotonic()
         log = await self.log()
         present = {event.id for signals in log["signals"] for event in signals}
         gone = self.source.acked.keys() - present
@@ -157,7 +164,8 @@ class Deployment:
         self.report.events += len(present)
         self.report.faults["duplicate posted"] += self.source.posted_again
         self.report.say(
-            f"settled: {len(present)} signals, {sum(map(len, log['incidents']))} incidents, {len(allowed)} lost by the server"
+            f"settled: {len(present)} signals, {sum(map(len, log['incidents']))} incidents, {len(allowed)} lost by the "
+            f"server; the source took {finished_s - began_s:.1f} s to end, the lag {caught_up_s - finished_s:.1f} s"
         )
 
     async def log(self) -> Log:

@@ -14,6 +14,7 @@ from tests.polling import eventually
 Fault = Callable[[Deployment], Awaitable[None]]
 
 KILLED = "kill -9 after a commit"
+DELAYED = "commit delayed past the lease"
 CUT = "network cut"
 SILENT = "network silent"
 STORM = "worker storm"
@@ -45,6 +46,22 @@ async def stall_past_the_lease(run: Deployment) -> None:
         victim.send(signal.SIGCONT)
     await eventually(lambda: victim.fenced > before, saying="it is fenced", within_s=20, seen=victim.last_words)
     run.report.happened(STALLED, f"{victim.name} was fenced {victim.fenced - before} times")
+
+
+async def delay_a_commit_past_the_lease(run: Deployment) -> None:
+    """A commit is on its way until others own the partitions and have gone on with them: only the fence stops it."""
+    await run.working()
+    victim = run.any_worker()
+    proxy = victim.proxy
+    assert proxy is not None
+    before, held = victim.fenced, proxy.held
+    proxy.hold_from(run.mesh._commit.sha.encode())
+    await eventually(lambda: proxy.held > held, saying="a commit is on its way", within_s=30, seen=victim.last_words)
+    await asyncio.sleep(LEASE_S + 0.5)
+    await run.committing([worker for worker in run.workers if worker is not victim])
+    proxy.heal()
+    await eventually(lambda: victim.fenced > before, saying="it is fenced", within_s=20, seen=victim.last_words)
+    run.report.happened(DELAYED, f"{victim.name} was fenced {victim.fenced - before} times")
 
 
 async def cut_one_off(run: Deployment) -> None:
@@ -127,11 +144,12 @@ async def fill_the_memory(run: Deployment) -> None:
 WORKERS_AND_NETWORK: tuple[Fault, ...] = (
     kill_after_a_commit,
     stall_past_the_lease,
+    delay_a_commit_past_the_lease,
     cut_one_off,
     silence_one,
     cut_all_off,
     fill_the_memory,
 )
 
-ALWAYS = (KILLED, STALLED, CUT, SILENT, FULL, "duplicate posted")
+ALWAYS = (KILLED, STALLED, DELAYED, CUT, SILENT, FULL, "duplicate posted")
 """What must have happened once these have been played, whatever their order."""

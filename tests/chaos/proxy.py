@@ -15,6 +15,7 @@ class Proxy:
 
     Attributes:
         lost_answers: how many requests were done, as far as the server knows, and not answered.
+        held: how many requests were held up on their way.
     """
 
     def __init__(self, port: Callable[[], int]) -> None:
@@ -26,9 +27,11 @@ class Proxy:
         self._answering.set()
         self._refusing = False
         self._deafen_after = b""
+        self._hold_from = b""
         self._server: asyncio.Server | None = None
         self.port = 0
         self.lost_answers = 0
+        self.held = 0
 
     async def start(self) -> None:
         """Listen on a port of the loopback."""
@@ -49,10 +52,15 @@ class Proxy:
         """The next request that contains these bytes gets through, but from then on no answers."""
         self._deafen_after = request
 
+    def hold_from(self, request: bytes) -> None:
+        """The next request that contains these bytes, and all that follows, is on its way until the network heals."""
+        self._hold_from = request
+
     def heal(self) -> None:
         """Pass everything on again."""
         self._refusing = False
         self._deafen_after = b""
+        self._hold_from = b""
         self._passing.set()
         self._answering.set()
 
@@ -86,6 +94,10 @@ class Proxy:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(1 << 20):
+                if not answers and self._hold_from and self._hold_from in data:
+                    self._hold_from = b""
+                    self._passing.clear()
+                    self.held += 1
                 await self._passing.wait()
                 if answers and not self._answering.is_set():
                     self.lost_answers += 1
