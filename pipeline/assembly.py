@@ -153,6 +153,7 @@ class Deployment:
             away,
             self.knowledge.trouble,
             self.archivist.trouble,
+            *self.worker.troubles,
             *(f"sink waits: {runner.trouble}" for runner in self.sinks if runner.trouble),
         ]
         told += [self.sources.trouble] if self.sources is not None else []
@@ -215,7 +216,15 @@ async def deployed(
         stack.push_async_callback(executors.close)
         knowledge = PostgresKnowledge(pool, embed=embed, provider=PROVIDER)
         handlers: Handlers = {RecallProblem: knowledge.recall, ExecuteAction: executors.answer}
-        worker = Worker(mesh, topology, handlers, name=settings.worker_name, stages=stages, lease_s=settings.lease_s)
+        worker = Worker(
+            mesh,
+            topology,
+            handlers,
+            name=settings.worker_name,
+            stages=stages,
+            lease_s=settings.lease_s,
+            stalled_s=settings.stalled_s,
+        )
         intake = topology.streams.get(INTAKE)
         publisher = Publisher(mesh, intake) if intake else None
         archivist = Archivist(mesh, Archive(settings.archive_folder), retain=settings.archive_retain)

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     """Unique among the live workers of a deployment."""
     lease_s: float = Field(default=5.0, ge=1.0)
     """How long the partitions of a dead worker stay orphaned."""
+    stalled_s: float = Field(default=120.0, ge=1.0)
+    """How long a stage may stand still while its lag grows before it is restarted; longer than the slowest repair."""
     door_host: str = "127.0.0.1"
     door_port: int = Field(default=8787, ge=0, le=65535)
     """0 takes any free port."""
