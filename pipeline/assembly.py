@@ -176,6 +176,11 @@ class Deployment:
         ]
         return sum(lag.waiting for lag in await self.mesh.lags(consumers))
 
+    async def caught_up(self) -> None:
+        """Wait until all that sources of this process kept while the mesh was away is in the mesh."""
+        if self.sources is not None:
+            await self.sources.caught_up()
+
     def give_up(self, error: BaseException) -> None:
         """End everything: going on would do harm."""
         if not self.failure.done():
@@ -258,7 +263,7 @@ def _routines(deployment: Deployment, database_url: str) -> list[Routine]:
     known = [topology.streams[stream] for stream in KNOWN_STREAMS if stream in topology.streams]
     sink = _MigratingSink(deployment.pool, database_url)
     deployment.sinks = [SinkRunner(mesh, "knowledge", sink, known, name=name, lease_s=lease_s)] if known else []
-    worker, ticker = deployment.worker, Ticker(mesh, topology, name=name, lease_s=lease_s)
+    worker, ticker = deployment.worker, Ticker(mesh, topology, name=name, lease_s=lease_s, after=deployment.caught_up)
     janitor = Janitor(mesh, topology, consumers=[("~sink-knowledge", known)], keeper=deployment.archivist)
     return [
         deployment.routine("worker", worker.run, worker.stop),

@@ -18,7 +18,6 @@ from pipeline.assembly import FATAL, Deployment, deployed, servers
 from pipeline.console.screen import LiveScreen, PlainScreen, Screen, screen_for
 from pipeline.console.watch import Watch
 from pipeline.engine.mesh import MeshUnavailableError
-from pipeline.engine.supervision import Routine
 from pipeline.listening import listen_to_host, listen_to_services, open_door, patient_admitted, patient_processes
 from pipeline.loading import load_topology
 from pipeline.patient.fate import FAULTS
@@ -85,7 +84,7 @@ async def _run(options: RunOptions, chosen: Settings) -> int:
         await listen_to_services(deployment, options.logs, options.probes)
         await listen_to_host(deployment, patient_processes() if options.with_patient else ())
         watch = Watch(deployment.mesh, topology)
-        await deployment.start(Routine("watch", watch.run))
+        await deployment.start(deployment.routine("watch", watch.run))
         showing = asyncio.create_task(_keep_showing(screen, watch, deployment))
         stack.callback(showing.cancel)
         patient = None

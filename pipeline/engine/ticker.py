@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from pipeline.engine.mesh import Lease, Mesh
 from pipeline.engine.record import Output, output_for
@@ -43,13 +43,25 @@ class Ticker:
     """Ticks for one deployment; of several only the owner of a lease does it, so nothing ticks twice.
 
     After a pause (a stop, a stall) it goes on with the present: time that passed unheard needs no ticks of its own.
+
+    Args:
+        after: waited for before each tick: what is still to be published of the past would come late after it.
     """
 
-    def __init__(self, mesh: Mesh, topology: Topology, *, name: str, lease_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        mesh: Mesh,
+        topology: Topology,
+        *,
+        name: str,
+        lease_s: float = 5.0,
+        after: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._mesh = mesh
         self._streams = [stream for stream in topology.streams.values() if stream.ticks_us]
         self._name = name
         self._lease_s = lease_s
+        self._after = after
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -61,6 +73,11 @@ class Ticker:
         try:
             while True:
                 await asyncio.sleep(every_s - time.time() % every_s)
+                if self._after is not None:
+                    began_us = time.time_ns() // 1000
+                    await self._after()
+                    waited_us = time.time_ns() // 1000 - began_us
+                    last_us += waited_us
                 lease = await self._hold(lease)
                 now_us = time.time_ns() // 1000
                 if lease is not None:

@@ -121,6 +121,10 @@ class JournaledPublisher:
             if published:
                 log.warning("%d events from the journal are in the mesh", published)
 
+    async def caught_up(self) -> None:
+        """Wait until nothing is kept that is not in the mesh."""
+        await self._caught_up.wait()
+
     async def close(self) -> None:
         """Let another process have the journal; what it keeps stays."""
         if self._journal is not None:

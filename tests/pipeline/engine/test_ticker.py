@@ -84,6 +84,22 @@ async def after(mesh: Mesh, at_us: int) -> bool:
     return any(tick > at_us for _, tick in await ticked(mesh))
 
 
+async def test_it_waits_for_what_is_still_to_be_published_of_the_past(mesh: Mesh) -> None:
+    caught_up = asyncio.Event()
+
+    async def after_it() -> None:
+        await caught_up.wait()
+
+    async with running(Ticker(mesh, ticking("50ms"), name="one", after=after_it)):
+        began_s = time.monotonic()
+        await eventually(lambda: time.monotonic() > began_s + 0.3, saying="some time passes")
+        assert await ticked(mesh) == []
+        behind_us = time.time_ns() // 1000
+        caught_up.set()
+        await eventually(lambda: more_than(mesh, 2), saying="it ticks")
+        assert all(at_us > behind_us - 100_000 for _, at_us in await ticked(mesh)), "with the present"
+
+
 def test_ticks_fall_on_whole_intervals_after_the_beginning_up_to_the_end() -> None:
     stream = ticking("1s").streams["fast"]
     assert stream.ticks_us is not None
