@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.bench.load import send_at_rate
-from pipeline.bench.oracle import miscounted, outcome_of
+from pipeline.bench.oracle import WrongResultError, miscounted, outcome_of
 from pipeline.bench.rig import Rig, Said, embedded_server, rig
 from pipeline.bench.workload import Workload
 
@@ -45,6 +45,9 @@ async def measure(*, events: int, rounds: int, lease_s: float, tell: Tell) -> di
 
     Args:
         events: how many are sent per round, evenly, around the kill.
+
+    Raises:
+        WrongResultError: nobody took over what the killed worker had.
     """
     done = []
     with embedded_server() as (url, _):
@@ -94,4 +97,8 @@ def _first_outputs_s(said: Sequence[Said], partitions: Sequence[int], killed_ms:
     for each in said:
         if each.at_ms > killed_ms:
             first.setdefault(each.partition, (each.at_ms - killed_ms) / 1000)
-    return [first[partition] for partition in partitions if partition in first]
+    silent = [partition for partition in partitions if partition not in first]
+    if silent:
+        msg = f"partitions {silent} of the killed worker said nothing more; nobody has taken them over"
+        raise WrongResultError(msg)
+    return [first[partition] for partition in partitions]

@@ -294,6 +294,8 @@ _PEERS = [
     "- We read and write Valkey, with state, outputs and offsets in one commit per batch. Faust, Quix and Bytewax use Kafka;",
     "  Faust and Quix write a changelog to it, Bytewax snapshots to SQLite every 5 s. All three are at-least-once.",
     "- Faust's windows are counted but not emitted, since it closes them by the wall's clock. That favours Faust.",
+    "- Bytewax waits 10 s for late events, not 2: its watermark goes on with the wall's clock, and on a busy machine it",
+    "  miscounted with 2 s.",
     "- *Bytewax, in memory only* has no broker, no recovery and no durable output.",
     "- FastStream has neither windows nor state: it forwards each event from a consumer group, as our typed stage does.",
     "- Memory is the peak of the peers, and for us what is resident at the end.",
