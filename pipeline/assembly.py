@@ -15,6 +15,7 @@ from agents.ports import ExecuteAction, RecallProblem
 from pipeline.archive.archivist import Archivist
 from pipeline.archive.folder import Archive
 from pipeline.engine.asking import Handlers
+from pipeline.engine.inputs import inputs_of
 from pipeline.engine.mesh import LostWritesError, MeshUnavailableError
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.redis_mesh import RedisMesh
@@ -22,7 +23,6 @@ from pipeline.engine.retention import Janitor
 from pipeline.engine.server_check import UnfitServerError
 from pipeline.engine.sink_runner import SinkRunner
 from pipeline.engine.supervision import Routine
-from pipeline.engine.task import inputs_of
 from pipeline.engine.ticker import Ticker
 from pipeline.engine.worker import Worker
 from pipeline.executors import Executors

@@ -15,11 +15,12 @@ import orjson
 
 from pipeline.engine.asking import Handlers, ask, failed
 from pipeline.engine.attempt import OpenQuestion
+from pipeline.engine.inputs import inputs_of
 from pipeline.engine.memory import MemoryMesh
 from pipeline.engine.mesh import FencedError, Lease, Mesh
 from pipeline.engine.outputs import OPERATION_STREAMS
 from pipeline.engine.record import BEGINNING, Offset, Place, Record, output_for
-from pipeline.engine.task import PartitionTask, inputs_of
+from pipeline.engine.task import PartitionTask
 from pipeline.engine.ticker import ticks
 from pipeline.engine.verdict import HaltedError, Memory, MustRestoreError
 from topology.event import Event, Payload

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+import orjson
+
 from pipeline.engine.record import Offset, Record
 
 Run = tuple[Offset, Offset]
@@ -28,6 +30,18 @@ class Progress:
         self._begun: deque[Offset] = deque()  # from the oldest unfinished record on
         self._done: set[Offset] = set()  # those of them that are finished
         self._untouched: deque[Record] = deque()  # begun after those, and none of them finished
+
+    @classmethod
+    def restored(cls, offset: Offset, ahead_row: bytes | str | None) -> Progress:
+        """What :attr:`ahead_row` was written of."""
+        runs = orjson.loads(ahead_row or b"[]")
+        return cls(offset, [(Offset.parse(first), Offset.parse(last)) for first, last in runs])
+
+    @property
+    def ahead_row(self) -> bytes | None:
+        """What lies ahead, as a row to be kept beside the offset; None when nothing does."""
+        runs = [[str(first), str(last)] for first, last in self.ahead]
+        return orjson.dumps(runs) if runs else None
 
     def begin(self, offset: Offset) -> bool:
         """Take in a record; False when it was finished before a restart."""

@@ -7,14 +7,16 @@ note that the request was taken up is put on that stream too; where it is read, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 
 import orjson
 
-from pipeline.engine.outputs import DEAD_LETTERS
+from pipeline.engine.outputs import DEAD_LETTERS, dead_letter
 from pipeline.engine.progress import Progress
 from pipeline.engine.record import Offset, Output, Place, Record, output_for
 from pipeline.engine.rows import Rows
+from pipeline.engine.verdict import RecordId, Verdict
 from topology.codec import decode, encode
 from topology.errors import BadInputError
 from topology.event import Event, Payload
@@ -45,7 +47,11 @@ class Letter(Record):
 
 
 class Replays:
-    """What was asked of a stage's partition: which requests it took up, and how far the replay under way has come."""
+    """What was asked of a stage's partition: which requests it took up, and how far the replay under way has come.
+
+    Attributes:
+        letters: to be processed now, in order.
+    """
 
     def __init__(self, stage: str, partition: int, rows: Rows) -> None:
         self._stage = stage
@@ -59,13 +65,14 @@ class Replays:
         self._progress = Progress(Offset(0, 0))
         self._end: Offset | None = None  # where the note of the request lies, once it was read
         self._replayed = self._again = 0
+        self.letters: deque[Letter] = deque()
+        self._held_back: deque[Record] = deque()
         stored = rows.get(_REQUEST)
         if stored:
             self._begin(decode(stored))
             at = orjson.loads(rows.get(_AT) or b"{}")
             if at:
-                ahead = [(Offset.parse(first), Offset.parse(last)) for first, last in at["ahead"]]
-                self._progress = Progress(Offset.parse(at["offset"]), ahead)
+                self._progress = Progress.restored(Offset.parse(at["offset"]), at["ahead"])
                 self._end = Offset.parse(at["end"]) if at["end"] else None
                 self._replayed, self._again = at["replayed"], at["again"]
 
@@ -95,16 +102,31 @@ class Replays:
     def _read_all(self) -> bool:
         return self._end is not None and self._progress.position >= self._end
 
-    def holds(self, record: Record) -> bool:
-        """Whether an event has to wait until the letters of its key are processed."""
-        return self._request is not None and record.key in self._first and record.event_type != TickPassed.event_type
+    @property
+    def waiting(self) -> int:
+        """How many letters and events are held that are not processed."""
+        return len(self.letters) + len(self._held_back)
 
-    def take(self, event: Event[Payload], request: LettersRequested) -> tuple[Output, Iterable[str]]:
-        """Take up a request, or refuse it.
+    def holds_back(self, record: Record) -> bool:
+        """Whether an event has to wait until the letters of its key are processed; then it is kept until the end."""
+        waits = self._request is not None and record.key in self._first and record.event_type != TickPassed.event_type
+        if waits:
+            self._held_back.append(record)
+        return waits
+
+    def take(self, record: Record) -> tuple[list[Output], Iterable[str]]:
+        """Take up a request when it is for this stage, or refuse it.
 
         Returns:
             the note of it, and the keys that are parked no longer.
         """
+        try:
+            event = record.event
+        except BadInputError as error:
+            return [dead_letter(self._stage, record, Verdict(type(error).__name__, str(error)))], ()
+        request = event.payload
+        if not isinstance(request, LettersRequested) or request.stage != self._stage:
+            return [], ()
         refused = ""
         if self._request is not None:
             refused = "other letters of this partition are being processed again"
@@ -126,11 +148,10 @@ class Replays:
         if taken.replays:
             self._rows.put(_REQUEST, encode(event))
             self._begin(event)
-        return self._note(taken, "taken", event), () if refused else request.keys
+        return [self._note(taken, "taken", event)], () if refused else request.keys
 
-    def offer(self, records: Iterable[Record]) -> list[Letter]:
-        """Take in what lies among the dead letters; answers those to be processed now, in order."""
-        letters = []
+    def offer(self, records: Iterable[Record]) -> None:
+        """Take in what lies among the dead letters."""
         for record in records:
             if self._request is None or self._read_all or record.offset <= self._progress.position:
                 continue
@@ -140,8 +161,7 @@ class Replays:
             if letter is None:
                 self._progress.finish(record.offset)
             else:
-                letters.append(letter)
-        return letters
+                self.letters.append(letter)
 
     def finish(self, letter: Letter) -> None:
         """A letter is processed, or is a dead letter again."""
@@ -152,8 +172,8 @@ class Replays:
         """The letter that is finished next is a dead letter again."""
         self._again += 1
 
-    def end(self) -> Output:
-        """Forget the request; answers the note of what came of it.
+    def end(self) -> tuple[Output, Sequence[Record]]:
+        """Forget the request; answers the note of what came of it, and what was held back, in order.
 
         Raises:
             ValueError: there is none.
@@ -174,7 +194,8 @@ class Replays:
         self._progress.passed = 0
         self._rows.put(_REQUEST, None)
         self._rows.put(_AT, None)
-        return note
+        held_back, self._held_back = self._held_back, deque()
+        return note, held_back
 
     def save(self) -> None:
         """Put the place among the letters into the rows."""
@@ -183,7 +204,7 @@ class Replays:
         self._progress.passed = 0
         at = {
             "offset": str(self._progress.offset),
-            "ahead": [[str(first), str(last)] for first, last in self._progress.ahead],
+            "ahead": (self._progress.ahead_row or b"").decode(),
             "end": str(self._end) if self._end else None,
             "replayed": self._replayed,
             "again": self._again,
@@ -230,6 +251,11 @@ class Replays:
             causation_id=request.id,
         )
         return output_for(DEAD_LETTERS, note)
+
+
+def id_of(record: Record) -> RecordId:
+    """What names a record in verdicts.  A letter is not the record it was: the verdict on that one does not count."""
+    return (PLACE, record.at) if isinstance(record, Letter) else ((record.stream, record.partition), record.offset)
 
 
 def _type_of(value: bytes) -> str:

@@ -14,16 +14,16 @@ from inspect import isasyncgenfunction
 from operator import attrgetter
 from typing import Any
 
-import orjson
-
-from pipeline.engine.attempt import OpenQuestion, PlainAgent, attempt, overrides
+from pipeline.engine.attempt import OpenQuestion, PlainAgent, attempt
+from pipeline.engine.inputs import wanted_types
 from pipeline.engine.outputs import OutputBuilder, dead_letter
 from pipeline.engine.progress import Progress
 from pipeline.engine.record import Commit, Offset, Output, Place, Record, Restored
 from pipeline.engine.replaying import PLACE as LETTERS
-from pipeline.engine.replaying import REQUEST, Letter, Replays
+from pipeline.engine.replaying import REQUEST, Letter, Replays, id_of
 from pipeline.engine.rows import Rows
 from pipeline.engine.verdict import (
+    KEY_PARKED,
     HaltedError,
     Memory,
     MustRestoreError,
@@ -32,20 +32,16 @@ from pipeline.engine.verdict import (
     Window,
     WindowPoisonedError,
 )
-from topology.errors import BadInputError
 from topology.event import Event, Payload
 from topology.graph import Stage
 from topology.moments import span_us
-from topology.payloads.collaboration import HelpRequested
-from topology.payloads.lessons import ExperienceRecorded
-from topology.payloads.operation import LettersRequested, TickPassed
+from topology.payloads.operation import TickPassed
 from topology.state import ClosedWindow
 
 _WATERMARK = "watermark"
 _AHEAD = "ahead/"
 _PARKED = "parked/"
 _TICK = TickPassed.event_type
-_KEY_PARKED = Verdict("KeyParked", "an earlier event of this key is in the dead letters; replay or drop it first")
 _PENDING_MAX = 10_000
 """Records a task holds at most; one slow key must not make it hold, or read again after a crash, a whole stream."""
 
@@ -72,10 +68,11 @@ class PartitionTask:
         self._rows = Rows(self.agent.tables, restored.state)
         self._parked = self._rows.names(_PARKED)
         self._replays = Replays(stage.id, partition, self._rows)
-        self._letters: deque[Letter] = deque()
-        self._behind_replay: deque[Record] = deque()
         self.watermark_us = int(self._rows.get(_WATERMARK) or b"0")
-        self._progress = {place: self._progress_from(place, offset) for place, offset in restored.offsets.items()}
+        self._progress = {
+            place: Progress.restored(offset, self._rows.get(_AHEAD + place[0]))
+            for place, offset in restored.offsets.items()
+        }
 
     @property
     def positions(self) -> Mapping[Place, Offset]:
@@ -95,13 +92,13 @@ class PartitionTask:
     def waiting(self) -> int:
         """How many records have been taken in and are not done."""
         blocked = sum(len(records) for records in self._blocked.values())
-        return len(self._queue) + len(self._letters) + len(self._behind_replay) + blocked
+        return len(self._queue) + self._replays.waiting + blocked
 
     @property
     def ready(self) -> bool:
         """Whether a step would find something to process."""
         return (
-            (bool(self._queue or self._letters) and self._may_ask)
+            (bool(self._queue or self._replays.letters) and self._may_ask)
             or self._replays.over
             or any(not self._waits_for_answer(records[0]) for records in self._blocked.values())
         )
@@ -110,7 +107,7 @@ class PartitionTask:
         """Take in records of this task's inputs, in order; those it had before are passed over."""
         taken: list[Record] = []
         if self._replays.under_way:
-            self._letters += self._replays.offer(record for record in records if record.stream == LETTERS[0])
+            self._replays.offer(record for record in records if record.stream == LETTERS[0])
         for (stream, partition), progress in self._progress.items():
             coming = [record for record in records if record.stream == stream and record.partition == partition]
             first = bisect_right(coming, progress.position, key=_offset)
@@ -143,9 +140,7 @@ class PartitionTask:
                         continue
                 remaining -= 1
                 record = self._queue.popleft()
-                if self._replays.holds(record):
-                    self._behind_replay.append(record)
-                else:
+                if not self._replays.holds_back(record):
                     self._run_in_turn(record)
         except HaltedError:
             self._store()
@@ -183,8 +178,7 @@ class PartitionTask:
                 commit.offsets[place] = progress.offset
                 commit.records[place] = progress.passed
                 progress.passed = 0
-            ahead = [[str(first), str(last)] for first, last in progress.ahead]
-            self._rows.put(_AHEAD + place[0], orjson.dumps(ahead) if ahead else None)
+            self._rows.put(_AHEAD + place[0], progress.ahead_row)
         if self._memory.verdicts and not self._pending and not self._replays.under_way:
             self._memory.verdicts.clear()  # whoever was guilty is in the dead letters now
         self._replays.save()
@@ -241,14 +235,15 @@ class PartitionTask:
         return self._may_ask and self._pending < _PENDING_MAX
 
     def _step_replay(self, letters_max: int | None) -> None:
-        remaining = len(self._letters) if letters_max is None else letters_max
-        while self._letters and self._may_ask and remaining:
+        letters = self._replays.letters
+        remaining = len(letters) if letters_max is None else letters_max
+        while letters and self._may_ask and remaining:
             remaining -= 1
-            self._run_in_turn(self._letters.popleft())
+            self._run_in_turn(letters.popleft())
         if self._replays.over:
-            self._commit.outputs.append(self._replays.end())
-            self._queue.extendleft(reversed(self._behind_replay))
-            self._behind_replay.clear()
+            note, held_back = self._replays.end()
+            self._commit.outputs.append(note)
+            self._queue.extendleft(reversed(held_back))
 
     def _run_in_turn(self, record: Record) -> None:
         if record.key in self._blocked:
@@ -269,9 +264,9 @@ class PartitionTask:
         if self._waits_for_answer(record):
             self._blocked[record.key] = deque([record])
             return
-        verdict = self._memory.verdicts.get(_id(record)) if self._memory.verdicts else None
+        verdict = self._memory.verdicts.get(id_of(record)) if self._memory.verdicts else None
         if verdict is None and record.key in self._parked and record.event_type in self._wanted:
-            verdict = _KEY_PARKED
+            verdict = KEY_PARKED
         if record.event_type == REQUEST:
             self._take_request(record)
         elif verdict is not None:
@@ -284,18 +279,11 @@ class PartitionTask:
             self._progress[record.stream, record.partition].finish(record.offset)
 
     def _take_request(self, record: Record) -> None:
-        """Carry out what was decided about dead letters, when they are this stage's."""
-        try:
-            event = record.event
-        except BadInputError as error:
-            self._commit.outputs.append(dead_letter(self.stage.id, record, Verdict(type(error).__name__, str(error))))
-            return
-        if isinstance(event.payload, LettersRequested) and event.payload.stage == self.stage.id:
-            note, released = self._replays.take(event, event.payload)
-            self._commit.outputs.append(note)
-            for key in released:
-                self._parked.discard(key)
-                self._rows.put(_PARKED + key, None)
+        outputs, released = self._replays.take(record)
+        self._commit.outputs += outputs
+        for key in released:
+            self._parked.discard(key)
+            self._rows.put(_PARKED + key, None)
 
     def _concerns(self, record: Record) -> bool:
         return record.event_type in self._concerned
@@ -339,7 +327,7 @@ class PartitionTask:
 
     def _condemn(self, record: Record, error: Exception) -> Verdict:
         """Find the culprit guilty, for this task and those restored after it."""
-        culprit: RecordId | Window = _id(record)
+        culprit: RecordId | Window = id_of(record)
         if isinstance(error, WindowPoisonedError) and self.stage.spec.on_poison != "halt":
             culprit = error.window
         cause = error.__cause__ if isinstance(error, WindowPoisonedError) and error.__cause__ else error
@@ -349,7 +337,7 @@ class PartitionTask:
 
     def _wait_for(self, question: OpenQuestion, record: Record) -> None:
         self._blocked[record.key] = deque([record])
-        self._memory.wait_for(question, _id(record))
+        self._memory.wait_for(question, id_of(record))
         if self._rows.were_touched():
             # It wrote before it asked: correct, but the tables must be read back.  Asking first is cheaper.
             msg = f"{self.stage.id}/{self.partition} wrote to a table before asking {question.key}"
@@ -357,7 +345,7 @@ class PartitionTask:
 
     def _waits_for_answer(self, record: Record) -> bool:
         waiting = self._memory.waiting
-        return bool(waiting) and _id(record) in waiting
+        return bool(waiting) and id_of(record) in waiting
 
     def _late(self, event: Event[Payload]) -> list[Output]:
         outputs: list[Output] = []
@@ -408,29 +396,5 @@ class PartitionTask:
             msg = f"{self.stage.id}/{self.partition} wrote to a table what cannot be stored: {error}"
             raise MustRestoreError(msg) from error
 
-    def _progress_from(self, place: Place, offset: Offset) -> Progress:
-        ahead = orjson.loads(self._rows.get(_AHEAD + place[0]) or b"[]")
-        return Progress(offset, [(Offset.parse(first), Offset.parse(last)) for first, last in ahead])
-
 
 _offset = attrgetter("offset")
-
-
-def _id(record: Record) -> RecordId:
-    # A letter is not the record it was: the verdict on that one does not count for it.
-    return (LETTERS, record.at) if isinstance(record, Letter) else ((record.stream, record.partition), record.offset)
-
-
-def inputs_of(stage: Stage, partition: int) -> list[Place]:
-    """The partitions a task of the stage reads: the same number of every input, since they are co-partitioned."""
-    return [(stream.name, partition) for stream in stage.inputs]
-
-
-def wanted_types(stage: Stage) -> frozenset[str]:
-    """The event types worth decoding for a stage."""
-    wanted = {payload.event_type for payload in stage.agent_class.consumes}
-    if overrides(stage.agent_class, "learn"):
-        wanted.add(ExperienceRecorded.event_type)
-    if overrides(stage.agent_class, "offer_help"):
-        wanted.add(HelpRequested.event_type)
-    return frozenset(wanted)

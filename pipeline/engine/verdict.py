@@ -27,6 +27,7 @@ class Verdict:
     attempts: int = 1
 
 
+KEY_PARKED = Verdict("KeyParked", "an earlier event of this key is in the dead letters; replay or drop it first")
 Window = tuple[str, str, int, int]
 """A closed window: table, key, start, end."""
 RecordId = tuple[Place, Offset]

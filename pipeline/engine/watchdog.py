@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.engine.inputs import inputs_of
 from pipeline.engine.mesh import Mesh
 from pipeline.engine.owned import Owned
 from pipeline.engine.record import Offset, Place
-from pipeline.engine.task import inputs_of
 
 STALLED_S = 120.0
 """Longer than the slowest answer of the world may take: whoever waits for one stands still too."""

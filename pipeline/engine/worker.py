@@ -15,11 +15,12 @@ import orjson
 
 from pipeline.engine.asking import Asker, Handlers, failed
 from pipeline.engine.attempt import OpenQuestion
+from pipeline.engine.inputs import inputs_of
 from pipeline.engine.members import Member, owner_among
 from pipeline.engine.mesh import FencedError, Lease, LostWritesError, Mesh, MeshUnavailableError
 from pipeline.engine.owned import Holdings, Owned
 from pipeline.engine.reading import Reader
-from pipeline.engine.task import PartitionTask, inputs_of
+from pipeline.engine.task import PartitionTask
 from pipeline.engine.verdict import HaltedError, Memory, MustRestoreError
 from pipeline.engine.watchdog import GIVEN_UP_S, STALLED_S, Stall, Watchdog
 from topology.graph import Stage, Topology

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from pipeline.engine.inputs import inputs_of
 from pipeline.engine.mesh import MeshUnavailableError
 from pipeline.engine.outputs import OPERATION_STREAMS
 from pipeline.engine.record import BEGINNING, Offset, Place
 from pipeline.engine.redis_mesh import RedisMesh
-from pipeline.engine.task import inputs_of
 from tests.chaos.loop_under_test import topology
 from tests.chaos.oracle import Log, judge
 from tests.chaos.proxy import Proxy

@@ -15,9 +15,10 @@ from typing import Any
 
 from agents.ports import ExecuteAction, ExecutionReport, RecallProblem, Recollection
 from pipeline.engine.asking import Handlers
+from pipeline.engine.inputs import inputs_of
 from pipeline.engine.outputs import OPERATION_STREAMS
 from pipeline.engine.record import BEGINNING, Place, Record, Restored
-from pipeline.engine.task import PartitionTask, inputs_of
+from pipeline.engine.task import PartitionTask
 from pipeline.loading import load_agent, read_topology
 from tests.agents.sickbed import FAULTS, Experience, Patient
 from tests.simulation.deployment import Member, Run, Source, Story

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.engine.inputs import inputs_of
 from pipeline.engine.mesh import MeshUnavailableError
 from pipeline.engine.redis_mesh import RedisMesh
-from pipeline.engine.task import inputs_of
 from pipeline.engine.worker import Worker
 from tests.contracts.counting import AGENTS, Echo, line, sample, topology
 from tests.pipeline.engine.relay import relayed

@@ -9,11 +9,11 @@ from typing import Any
 
 from agents.ports import ExecuteAction, ExecutionReport
 from pipeline.engine.asking import Handlers
+from pipeline.engine.inputs import inputs_of
 from pipeline.engine.mesh import Mesh
 from pipeline.engine.outputs import OPERATION_STREAMS
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.record import BEGINNING, Offset, Place
-from pipeline.engine.task import inputs_of
 from pipeline.engine.worker import Worker
 from tests.contracts.counting import AGENTS, Echo
 from topology.event import Event, Payload

@@ -1,0 +1,24 @@
+"""What a stage reads: which partitions, and which of the events in them are worth decoding."""
+
+from __future__ import annotations
+
+from pipeline.engine.attempt import overrides
+from pipeline.engine.record import Place
+from topology.graph import Stage
+from topology.payloads.collaboration import HelpRequested
+from topology.payloads.lessons import ExperienceRecorded
+
+
+def inputs_of(stage: Stage, partition: int) -> list[Place]:
+    """The partitions a task of the stage reads: the same number of every input, since they are co-partitioned."""
+    return [(stream.name, partition) for stream in stage.inputs]
+
+
+def wanted_types(stage: Stage) -> frozenset[str]:
+    """The event types worth decoding for a stage."""
+    wanted = {payload.event_type for payload in stage.agent_class.consumes}
+    if overrides(stage.agent_class, "learn"):
+        wanted.add(ExperienceRecorded.event_type)
+    if overrides(stage.agent_class, "offer_help"):
+        wanted.add(HelpRequested.event_type)
+    return frozenset(wanted)
