@@ -10,12 +10,21 @@ from uuid import UUID
 import orjson
 
 from topology.errors import InvalidEventError
-from topology.event import Event, Payload, event_of_texts
+from topology.event import Event, JsonObject, Payload, event_of_texts
 from topology.registry import parse_payload
 
 _FIELDS = frozenset(
     {"id", "timestamp", "event_type", "source", "payload", "correlation_id", "causation_id", "metadata"}
 )
+
+_KINDS: dict[str, type] = {
+    "payload": dict,
+    "metadata": dict,
+    "id": str,
+    "timestamp": str,
+    "source": str,
+    "event_type": str,
+}
 
 _is_plain_uuid = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
@@ -25,20 +34,39 @@ NESTING_MAX = 64
 
 def encode(event: Event[Payload]) -> bytes:
     """One line of JSON, fields in the requirement's order; equal events give equal bytes."""
-    payload = event.payload
-    metadata = event.metadata
+    return encode_parts(
+        event.id,
+        event.timestamp,
+        event.source,
+        event.payload,
+        event.correlation_id,
+        event.causation_id,
+        event.metadata,
+    )
+
+
+def encode_parts(
+    event_id: UUID,
+    timestamp: datetime,
+    source: str,
+    payload: Payload,
+    correlation_id: UUID | None,
+    causation_id: UUID | None,
+    metadata: JsonObject,
+) -> bytes:
+    """What :func:`encode` makes of the event with these fields, where nobody needs the event itself."""
     if payload.version != metadata.get("schema_version", 1):
         # Also over a version that came in: an upcast payload is written in its form of today.
         metadata = {**metadata, "schema_version": payload.version}
     return orjson.dumps(
         {
-            "id": event.id,
-            "timestamp": event.timestamp,
+            "id": event_id,
+            "timestamp": timestamp,
             "event_type": payload.event_type,
-            "source": event.source,
+            "source": source,
             "payload": orjson.Fragment(payload.__pydantic_serializer__.to_json(payload)),
-            "correlation_id": event.correlation_id,
-            "causation_id": event.causation_id,
+            "correlation_id": correlation_id,
+            "causation_id": causation_id,
             "metadata": metadata,
         },
         option=orjson.OPT_UTC_Z,
@@ -81,36 +109,61 @@ def _event(data: object) -> Event[Payload]:
     if not data.keys() <= _FIELDS:
         msg = f"found unknown fields {sorted(data.keys() - _FIELDS)}, expected only {sorted(_FIELDS)}"
         raise InvalidEventError(msg)
-    payload = _field(data, "payload", dict)
-    metadata = dict(_field(data, "metadata", dict)) if data.get("metadata") is not None else {}
-    version = metadata.pop("schema_version", 1) if metadata else 1
-    if type(version) is not int:
-        msg = f"found {version!r}, expected a whole number"
-        raise InvalidEventError(msg, field="metadata.schema_version")
+    get = data.get
+    payload, source, kind, moment, event_id = (
+        get("payload"),
+        get("source"),
+        get("event_type"),
+        get("timestamp"),
+        get("id"),
+    )
+    if not (
+        isinstance(payload, dict)
+        and isinstance(source, str)
+        and isinstance(kind, str)
+        and isinstance(moment, str)
+        and isinstance(event_id, str)
+    ):
+        raise _wrong_field(data)
+    metadata = get("metadata")
+    version = 1
+    if metadata is not None and not isinstance(metadata, dict):
+        raise _wrong_field(data)
+    if metadata:
+        metadata = dict(metadata)
+        version = metadata.pop("schema_version", 1)
+        if type(version) is not int:
+            msg = f"found {version!r}, expected a whole number"
+            raise InvalidEventError(msg, field="metadata.schema_version")
     return event_of_texts(
-        (
-            _uuid_text(data, "id"),
-            _uuid_text(data, "correlation_id") if data.get("correlation_id") is not None else None,
-            _uuid_text(data, "causation_id") if data.get("causation_id") is not None else None,
-        ),
-        _moment(data, "timestamp"),
-        _field(data, "source", str),
-        parse_payload(_field(data, "event_type", str), version, payload),
-        metadata,
+        (_uuid_text(event_id, "id"), _optional_uuid(data, "correlation_id"), _optional_uuid(data, "causation_id")),
+        _moment(moment),
+        source,
+        parse_payload(kind, version, payload),
+        metadata or {},
     )
 
 
-def _field(data: dict[str, Any], name: str, kind: type) -> Any:
+def _wrong_field(data: dict[str, Any]) -> InvalidEventError:
+    for name, kind in _KINDS.items():
+        found = data.get(name)
+        if not isinstance(found, kind) and not (name == "metadata" and found is None):
+            what = "nothing" if name not in data else f"{found!r:.80}"
+            return InvalidEventError(f"found {what}, expected {kind.__name__}", field=name)
+    raise AssertionError
+
+
+def _optional_uuid(data: dict[str, Any], name: str) -> str | None:
     found = data.get(name)
-    if not isinstance(found, kind):
-        what = "nothing" if name not in data else f"{found!r:.80}"
-        msg = f"found {what}, expected {kind.__name__}"
+    if found is None:
+        return None
+    if not isinstance(found, str):
+        msg = f"found {found!r:.80}, expected str"
         raise InvalidEventError(msg, field=name)
-    return found
+    return _uuid_text(found, name)
 
 
-def _uuid_text(data: dict[str, Any], name: str) -> str:
-    text: str = _field(data, name, str)
+def _uuid_text(text: str, name: str) -> str:
     if not _is_plain_uuid(text):
         try:
             UUID(text)
@@ -120,23 +173,22 @@ def _uuid_text(data: dict[str, Any], name: str) -> str:
     return text
 
 
-def _moment(data: dict[str, Any], name: str) -> datetime:
-    text = _field(data, name, str)
+def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         msg = f"found {text!r:.80}, expected an ISO 8601 date and time"
-        raise InvalidEventError(msg, field=name) from error
+        raise InvalidEventError(msg, field="timestamp") from error
     if moment.tzinfo is None:
         msg = f"found {text!r} without a time zone, expected one (for example a trailing Z)"
-        raise InvalidEventError(msg, field=name)
+        raise InvalidEventError(msg, field="timestamp")
     if moment.tzinfo is UTC:
         return moment
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
         msg = f"found {text!r}, expected a moment whose year is 1 to 9999 in UTC"
-        raise InvalidEventError(msg, field=name) from error
+        raise InvalidEventError(msg, field="timestamp") from error
 
 
 def _nests_too_deeply(value: object) -> bool:

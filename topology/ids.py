@@ -6,10 +6,13 @@ everything after it is derived here from what caused it, so that a redelivery is
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha1
 from uuid import UUID
 
 _NAMESPACE = UUID("8f4b1a86-6f4a-5f0e-9d0a-3c1f7f3a2b11").bytes
+_VERSION_5 = 0x5 << 76 | 0b10 << 62
+_FREE_BITS = ~(0xF << 76 | 0b11 << 62)
 
 
 def derived_id(*parts: UUID | str | int) -> UUID:
@@ -18,9 +21,13 @@ def derived_id(*parts: UUID | str | int) -> UUID:
     Equal parts give equal ids, on every machine and in every release.  Parts are length-prefixed, so ``("ab", "c")``
     and ``("a", "bc")`` differ.  (Method: RFC 9562 section 5.5, with this product's own namespace.)
     """
-    digest = sha1(_NAMESPACE, usedforsecurity=False)
-    for part in parts:
-        data = part.bytes if isinstance(part, UUID) else str(part).encode()
-        digest.update(b"%d:" % len(data))
-        digest.update(data)
-    return UUID(bytes=digest.digest()[:16], version=5)
+    named = b"".join([b"16:" + part.bytes if isinstance(part, UUID) else _measured(part) for part in parts])
+    digest = sha1(_NAMESPACE + named, usedforsecurity=False).digest()
+    # UUID(bytes=digest[:16], version=5) is the same, and takes twice as long.
+    return UUID(int=int.from_bytes(digest[:16], "big") & _FREE_BITS | _VERSION_5)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _measured(part: str | int) -> bytes:
+    data = str(part).encode()
+    return b"%d:%b" % (len(data), data)

@@ -15,6 +15,7 @@ import orjson
 
 from pipeline.engine.asking import Handlers, ask, failed
 from pipeline.engine.attempt import OpenQuestion
+from pipeline.engine.garbage import look_for_cycles_rarely
 from pipeline.engine.inputs import inputs_of
 from pipeline.engine.memory import MemoryMesh
 from pipeline.engine.mesh import FencedError, Lease, Mesh
@@ -50,6 +51,7 @@ class Driver:
     def __init__(
         self, topology: Topology, handlers: Handlers | None = None, *, start_us: int = 0, mesh: Mesh | None = None
     ) -> None:
+        look_for_cycles_rarely()
         self.topology = topology
         self.now_us = start_us
         self.mesh: Mesh = mesh if mesh is not None else MemoryMesh(lambda: self.now_us // 1000)

@@ -8,8 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from pipeline.engine.attempt import AnswerFailedError
-from pipeline.engine.record import Output, Record, output_for
+from pipeline.engine.record import Output, Record, output_for, partition_of
 from pipeline.engine.verdict import Verdict
+from topology.codec import encode_parts
 from topology.errors import TopologyError
 from topology.event import Event, Payload
 from topology.graph import Stage, Stream
@@ -77,12 +78,13 @@ class OutputBuilder:
 
     def __init__(self, stage: Stage, partition: int) -> None:
         self._stage = stage
+        self._id = stage.id
         self._partition = partition
 
     def caused_by(self, event: Event[Payload], concluded: Iterable[Payload]) -> Iterator[Output]:
         """Outputs of processing one event, at the event's time."""
         for ordinal, payload in enumerate(concluded):
-            yield self._routed(payload, derived_id(event.id, self._stage.id, ordinal), event)
+            yield self._routed(payload, derived_id(event.id, self._id, ordinal), event)
 
     def of_window(
         self, trigger: Event[Payload], closed: ClosedWindow, concluded: Iterable[Payload]
@@ -97,7 +99,7 @@ class OutputBuilder:
         for ordinal, entry in enumerate(entries):
             payload = EntryCameLate(stage=self._stage.id, table=entry.table, key=entry.key, event=event.id)
             event_id = derived_id(event.id, self._stage.id, "late", entry.table, ordinal)
-            yield output_for(LATE, self._event(payload, event_id, event))
+            yield self._output(LATE, payload, event_id, event)
 
     def answer_recorded(self, event: Event[Payload], key: str, answer: Any) -> Output:
         """The world's answer as an event, for recordings."""
@@ -107,7 +109,7 @@ class OutputBuilder:
             question=key,
             answer=str(answer) if isinstance(answer, AnswerFailedError) else answer,
         )
-        return output_for(ANSWERS, self._event(payload, derived_id("answer", self._stage.id, key), event))
+        return self._output(ANSWERS, payload, derived_id("answer", self._stage.id, key), event)
 
     def _routed(self, payload: Payload, event_id: UUID, cause: Event[Payload], *, at_us: int | None = None) -> Output:
         stream = self._stage.routes.get(type(payload))
@@ -118,18 +120,25 @@ class OutputBuilder:
                 f"add the type to the agent's declared outputs and to a stream it emits to"
             )
             raise TopologyError(msg)
-        return output_for(stream, self._event(payload, event_id, cause, at_us=at_us))
+        return self._output(stream, payload, event_id, cause, at_us=at_us)
 
-    def _event(
-        self, payload: Payload, event_id: UUID, cause: Event[Payload], *, at_us: int | None = None
-    ) -> Event[Payload]:
-        # An incident is the story everything about it belongs to; before there is one, the first signal is.
-        story = getattr(payload, "incident", None) or cause.correlation_id or cause.id
-        return Event(
-            id=event_id,
-            timestamp=cause.timestamp if at_us is None else from_us(at_us),
-            source=self._stage.id,
-            payload=payload,
-            correlation_id=story,
-            causation_id=cause.id,
+    def _output(
+        self, stream: Stream, payload: Payload, event_id: UUID, cause: Event[Payload], *, at_us: int | None = None
+    ) -> Output:
+        key = stream.key_of(payload)
+        value = encode_parts(
+            event_id,
+            cause.timestamp if at_us is None else from_us(at_us),
+            self._id,
+            payload,
+            # An incident is the story everything about it belongs to; before there is one, the first signal is.
+            _incident_of(payload) or cause.correlation_id or cause.id,
+            cause.id,
+            {},
         )
+        return Output(stream.name, partition_of(key, stream.partitions), key, payload.event_type, event_id, value)
+
+
+def _incident_of(payload: Payload) -> UUID | None:
+    # Asking a model for a field it lacks is slow, and most payloads lack this one.
+    return getattr(payload, "incident", None) if "incident" in type(payload).__pydantic_fields__ else None

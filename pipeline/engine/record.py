@@ -74,8 +74,7 @@ class Record:
         return self._event
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """An encoded event on its way into a partition."""
 
     stream: str

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
+from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -277,11 +278,30 @@ class RedisMesh:
         return int(new)
 
     async def _evaluate(self, commits: Sequence[tuple[Lease, Commit]]) -> list[Any]:
-        pipe = self._redis.pipeline(transaction=False)
+        calls = []
         for lease, commit in commits:
             keys, args = self._commit_call(lease, commit)
-            pipe.evalsha(self._commit.sha, len(keys), *keys, *args)
-        return await pipe.execute(raise_on_error=False)
+            calls.append(pack_command(("EVALSHA", self._commit.sha, len(keys), *keys, *args)))
+        return await self._answers_to(calls)
+
+    async def _answers_to(self, packed: Sequence[bytes]) -> list[Any]:
+        """What a pipeline does, but with commands in the form they are sent in; the client takes long to make it."""
+        pool = self._redis.connection_pool
+        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.send_packed_command(packed)
+            answers: list[Any] = []
+            for _ in packed:
+                try:
+                    answers.append(await connection.read_response())
+                except ResponseError as error:
+                    answers.append(error)
+            return answers
+        except BaseException:
+            await connection.disconnect(nowait=True)  # the answers that are still to come are nobody's
+            raise
+        finally:
+            await pool.release(connection)
 
     def _commit_call(self, lease: Lease, commit: Commit) -> tuple[list[str], list[Any]]:
         keys = [self.keys.owned(lease.stage, lease.partition, w) for w in ("lease", "state", "offsets", "answers")]

@@ -15,6 +15,7 @@ import orjson
 
 from pipeline.engine.asking import Asker, Handlers, failed
 from pipeline.engine.attempt import OpenQuestion
+from pipeline.engine.garbage import look_for_cycles_rarely
 from pipeline.engine.inputs import inputs_of
 from pipeline.engine.members import Member, owner_among
 from pipeline.engine.mesh import FencedError, Lease, LostWritesError, Mesh, MeshUnavailableError
@@ -117,6 +118,7 @@ class Worker:
             LostWritesError: the mesh's server lost writes; somebody must decide.
         """
         self._stopping = False
+        look_for_cycles_rarely()
         reader = Reader(self._mesh, self._owned, self._wake)
         clock = asyncio.get_running_loop()
         try:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.progress import Progress
-from pipeline.engine.record import BEGINNING, Offset
+from pipeline.engine.record import BEGINNING, Offset, Record
 
 
 def offset(number: int) -> Offset:
@@ -58,3 +58,36 @@ def test_runs_are_as_few_as_the_unfinished_records_between_them(done: list[bool]
         if is_done:
             progress.finish(offset(number))
     assert len(progress.ahead) <= done.count(False)
+
+
+@given(batches=st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=8), blocked=st.booleans())
+def test_records_that_begin_and_finish_together_come_to_the_same_as_one_by_one(
+    batches: list[tuple[int, bool]], blocked: bool
+) -> None:
+    together, single = Progress(BEGINNING, AHEAD), Progress(BEGINNING, AHEAD)
+    begun: list[Record] = []
+    number = 0
+    for size, finish in batches:
+        coming = [record(n) for n in range(number, number + size)]
+        number += size
+        kept = [each for each in coming if single.begin(each.offset)]
+        assert list(together.begin_all(coming)) == kept
+        begun += kept
+        if blocked and begun:
+            last = begun.pop()
+            together.finish(last.offset)
+            single.finish(last.offset)
+        if finish:
+            together.finish_all(begun)
+            for each in begun:
+                single.finish(each.offset)
+            begun = []
+        assert (together.offset, together.position, together.passed) == (single.offset, single.position, single.passed)
+        assert (together.pending, together.ahead) == (single.pending, single.ahead)
+
+
+AHEAD = [(offset(2), offset(4))]
+
+
+def record(number: int) -> Record:
+    return Record("stream", 0, offset(number), "key", "type", b"")

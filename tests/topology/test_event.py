@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+import pickle
+from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from hypothesis import given
 from pydantic import ValidationError
 
 from tests.strategies import events, payloads, vocabulary
-from topology.codec import encode, from_json
+from topology.codec import decode, encode, from_json
 from topology.errors import InvalidEventError
 from topology.event import Event, Payload
 from topology.payloads import ActionRequest, IncidentOpened, LogWritten, MetricSampled, PlanProposed, Symptom
@@ -66,6 +67,7 @@ def test_times_of_other_zones_are_read_as_utc() -> None:
         ({"source": 1}, "source: found 1, expected str"),
         ({"payload": []}, "payload: found [], expected dict"),
         ({"metadata": "x"}, "metadata: found 'x', expected dict"),
+        ({"metadata": []}, "metadata: found [], expected dict"),
         ({"causation_id": "x"}, "causation_id: found 'x', expected a UUID"),
         ({"eventType": "x"}, "found unknown fields ['eventType'], expected only ["),
     ],
@@ -75,6 +77,22 @@ def test_a_wrong_envelope_is_refused_by_the_field(changes: dict[str, Any], messa
         from_json({**orjson.loads(encode(_event())), **changes})
 
     assert str(refusal.value).startswith(message)
+
+
+@given(events())
+def test_an_event_that_was_read_is_like_any_other(event: Event[Payload]) -> None:
+    written = encode(event)
+
+    assert decode(written) == event
+    assert replace(decode(written), source="other") == replace(event, source="other")
+    assert pickle.loads(pickle.dumps(decode(written))) == event  # noqa: S301 - our own
+    assert decode(written).at_us == event.at_us
+    assert repr(event.id) in repr(decode(written))
+
+
+def test_an_event_has_no_other_attributes() -> None:
+    with pytest.raises(AttributeError, match="'Event' object has no attribute 'subject'"):
+        _event().subject  # type: ignore[attr-defined] # noqa: B018
 
 
 @pytest.mark.parametrize("field", ["id", "timestamp", "event_type", "source", "payload"])
