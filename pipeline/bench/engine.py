@@ -141,5 +141,6 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
         "cpu_s_per_million": round(median(run.cpu_s / run.events for run in runs) * 1e6, 2),
         "server_cpu_s_per_million": round(median(run.server_cpu_s / run.events for run in runs) * 1e6, 2),
         "rss_mb": round(median(run.rss_bytes for run in runs) / 1e6),
+        "events": runs[0].events,
         "outputs": runs[0].outputs,
     }

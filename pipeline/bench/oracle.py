@@ -30,10 +30,9 @@ def refuse_wrong_windows(expected: Windows, said: Iterable[Said]) -> None:
     found: Counter[tuple[str, int]] = Counter()
     values: Windows = {}
     for each in said:
-        payload = each.event["payload"]
-        window = payload["service"], to_us(datetime.fromisoformat(each.event["timestamp"]))
+        window = each.service, to_us(datetime.fromisoformat(each.timestamp))
         found[window] += 1
-        values[window] = int(payload["value"])
+        values[window] = int(each.value)
     refuse_wrong_counts(expected, values, repeated=sum(found.values()) - len(found))
 
 
@@ -73,9 +72,8 @@ def miscounted(said: Iterable[Said]) -> int:
     expected: Counter[str] = Counter()
     wrong = 0
     for each in said:
-        payload = each.event["payload"]
-        expected[payload["service"]] += 1
-        wrong += payload["value"] != expected[payload["service"]]
+        expected[each.service] += 1
+        wrong += each.value != expected[each.service]
     return wrong
 
 

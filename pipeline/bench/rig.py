@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from pipeline.bench.processes import WorkerProcess
 from pipeline.bench.stages import INPUT, OUTPUT, STAGE, Work
 from pipeline.bench.workload import Sample
-from pipeline.engine.record import BEGINNING, Offset, Output, Place
+from pipeline.engine.record import BEGINNING, Offset, Output, Place, Record
 from pipeline.engine.redis_mesh import RedisMesh
 from pipeline.servers import acquire, stop
 
@@ -33,16 +33,20 @@ _PER_CALL = 1_000
 
 
 class Said(NamedTuple):
-    """One output, as it lies on the stream: when it was committed by the server's clock, and what it says."""
+    """One output, as far as an oracle looks at it.
+
+    Attributes:
+        at_ms: when it was committed, by the server's clock.
+        cause: the id of the input it came from.
+        timestamp: of the event, as it is written in it.
+    """
 
     partition: int
     at_ms: int
-    event: dict[str, Any]
-
-    @property
-    def cause(self) -> str:
-        """The id of the input it came from."""
-        return str(self.event["causation_id"])
+    cause: str
+    timestamp: str
+    service: str
+    value: float
 
 
 @contextmanager
@@ -157,7 +161,7 @@ class Rig:
         while records := await self.mesh.read(places, count=10_000, wait_s=0):
             for record in records:
                 places[record.stream, record.partition] = record.offset
-                found.append(Said(record.partition, record.offset.ms, orjson.loads(record.value)))
+                found.append(_said(record))
         return found
 
     async def input_times_ms(self) -> dict[str, int]:
@@ -194,6 +198,19 @@ async def rig(url: str, namespace: str, *, partitions: int, keys: int) -> AsyncI
     finally:
         await each.clear()
         await each.close()
+
+
+def _said(record: Record) -> Said:
+    event = orjson.loads(record.value)
+    payload = event["payload"]
+    return Said(
+        record.partition,
+        record.offset.ms,
+        event["causation_id"],
+        event["timestamp"],
+        payload["service"],
+        payload["value"],
+    )
 
 
 def _refuse_to_wait_longer(give_up_at: float, what: str) -> None:

@@ -109,7 +109,7 @@ class Contest:
     """Everybody on the same input, one after the other, several times.
 
     Attributes:
-        missing: who could not take part, and why.
+        missing: who could not take part, or whose round does not count, and why.
         runs: by number of keys and name.
     """
 
@@ -122,7 +122,7 @@ class Contest:
         self._peers = tuple(replace(peer, events=_QUICK_EVENTS) for peer in PEERS) if quick else PEERS
         self._ours = [(case, _QUICK_EVENTS if quick else events) for case, events in _OURS]
         self._places: dict[str, Place] = {}
-        self._samples: dict[tuple[int, int], list[Sample]] = {}
+        self._samples: dict[int, list[Sample]] = {}
 
     def prepare(self, stack: ExitStack) -> None:
         """Get what each peer needs; who cannot have it is left out, and that is said."""
@@ -150,6 +150,7 @@ class Contest:
 
     async def run(self, keys: int) -> None:
         """All rounds with so many keys."""
+        self._samples.clear()  # a million events of another number of keys
         for number in range(self._rounds):
             for case, events in self._ours:
                 if case.keys == keys:
@@ -162,7 +163,7 @@ class Contest:
         """Per number of keys, who did how much."""
         found: dict[str, Any] = {"rounds": self._rounds, "kafka": KAFKA, "missing": self.missing}
         for (keys, name), runs in self.runs.items():
-            found.setdefault(f"keys_{keys}", {})[name] = {"events": runs[0].events, **summary(runs)}
+            found.setdefault(f"keys_{keys}", {})[name] = summary(runs)
         return found
 
     async def _run_ours(self, case: Case, events: int) -> None:
@@ -184,7 +185,7 @@ class Contest:
                     topic_tool(place, "fill", source, str(lines))
             run = run_peer(peer, place, source, samples, keys, f"{peer.module}-{peer.server}-{keys}-{number}")
         except (PeerFailedError, WrongResultError) as error:
-            self.missing[f"{peer.name}, {keys:,} keys"] = str(error)
+            self.missing[f"{peer.name}, {keys:,} keys, round {number + 1}"] = str(error)
             _tell(f"{peer.name}, {keys:,} keys, FAILED: {error}")
         else:
             self._note(keys, peer.name, run)
@@ -194,9 +195,9 @@ class Contest:
         _tell(f"{name}, {keys:,} keys: {run.per_cpu_s:,.0f} events per CPU-second")
 
     def _input(self, events: int, keys: int) -> list[Sample]:
-        if (events, keys) not in self._samples:
-            self._samples[events, keys] = list(Workload(events, keys).samples())
-        return self._samples[events, keys]
+        if events not in self._samples:
+            self._samples[events] = list(Workload(events, keys).samples())
+        return self._samples[events]
 
 
 def _tell(line: str) -> None:

@@ -59,7 +59,7 @@ def test_a_goal_that_is_missed_says_by_how_much(results: dict[str, Any]) -> None
     verdicts = {goal.what: goal.verdict for goal in goals(results)}
 
     assert verdicts["typed stage, one output per event"] == "missed: 50% of it"
-    assert verdicts["processor time of two workers to that of one"] == "missed: 1.0 times the limit"
+    assert verdicts["processor time of two workers to that of one"] == "missed: 1.04 times the limit"
     assert verdicts["keyed windowed count, 100 keys"] == "met"
     assert verdicts["count, 100 keys, to Faust"] == "met"
 

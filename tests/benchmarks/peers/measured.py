@@ -79,6 +79,15 @@ class Meter:
             raise SystemExit(f"{self.seen} of {self.events} events came")
         self.stop()
         wall_s, cpu_s = self._used
-        rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        used = {"events": self.seen, "wall_s": wall_s, "cpu_s": cpu_s, "rss_bytes": rss_bytes}
+        used = {"events": self.seen, "wall_s": wall_s, "cpu_s": cpu_s, "rss_bytes": _peak_bytes()}
         result.write_text(json.dumps({**used, **more}), encoding="utf-8")
+
+
+def _peak_bytes() -> int:
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes where there is no /proc
+    # Not ru_maxrss: on Linux a process begins with the peak of the one that started it.
+    [peak] = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(peak) * 1024
