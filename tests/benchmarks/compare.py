@@ -1,6 +1,6 @@
 """``make bench``: measures us, then us and the peers on one workload in one run, and writes BENCHMARKS.md.
 
-    python -m tests.benchmarks.compare [--quick] [--no-peers]
+    python -m tests.benchmarks.compare [--quick] [--no-peers] [--rounds N]
 
 Everything is kept in build/benchmarks: the peers' environments, Kafka's jars, and results.json, from which
 ``python -m tests.benchmarks.report`` writes the page again.
@@ -54,15 +54,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench ARGS=")
     parser.add_argument("--quick", action="store_true", help="few events and one round; writes no page")
     parser.add_argument("--no-peers", action="store_true", help="measure only ourselves")
+    parser.add_argument("--rounds", type=int, default=engine.ROUNDS, help="how often everything is measured")
     chosen = parser.parse_args()
+    rounds = 1 if chosen.quick else chosen.rounds
     began_s = time.monotonic()
     CACHE.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"at": datetime.now(UTC).isoformat(timespec="minutes"), "machine": machine()}
-    results |= asyncio.run(_ours(quick=chosen.quick))
+    results |= asyncio.run(_ours(rounds, quick=chosen.quick))
     if chosen.no_peers:
         _tell("peers are left out, as asked")
     else:
-        results["peers"] = _contest(quick=chosen.quick)
+        results["peers"] = _contest(rounds, quick=chosen.quick)
     results["took_s"] = round(time.monotonic() - began_s)
     results["load_after"] = [round(load, 2) for load in os.getloadavg()]
     if chosen.quick:
@@ -73,7 +75,7 @@ def main() -> None:
     _tell(f"done in {results['took_s']} s: BENCHMARKS.md")
 
 
-async def _ours(*, quick: bool) -> dict[str, Any]:
+async def _ours(rounds: int, *, quick: bool) -> dict[str, Any]:
     if quick:
         return {
             "engine": await engine.measure(events=_QUICK_EVENTS, rounds=1, tell=_tell),
@@ -84,21 +86,19 @@ async def _ours(*, quick: bool) -> dict[str, Any]:
             "backtest": await backtest.measure(events=_QUICK_EVENTS, rounds=1, tell=_tell),
         }
     return {
-        "engine": await engine.measure(events=engine.EVENTS, rounds=engine.ROUNDS, tell=_tell),
+        "engine": await engine.measure(events=engine.EVENTS, rounds=rounds, tell=_tell),
         "latency": await latency.measure(events=latency.EVENTS, seconds=latency.SECONDS, tell=_tell),
-        "recovery": await recovery.measure(
-            events=recovery.EVENTS, rounds=recovery.ROUNDS, lease_s=recovery.LEASE_S, tell=_tell
-        ),
-        "backtest": await backtest.measure(events=backtest.EVENTS, rounds=backtest.ROUNDS, tell=_tell),
+        "recovery": await recovery.measure(events=recovery.EVENTS, rounds=rounds, lease_s=recovery.LEASE_S, tell=_tell),
+        "backtest": await backtest.measure(events=backtest.EVENTS, rounds=rounds, tell=_tell),
     }
 
 
-def _contest(*, quick: bool) -> dict[str, Any]:
+def _contest(rounds: int, *, quick: bool) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="aiops-bench-peers-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         url, server_pid = stack.enter_context(embedded_server())
-        contest = Contest(folder, url, server_pid, quick=quick)
+        contest = Contest(folder, url, server_pid, rounds=rounds, quick=quick)
         contest.prepare(stack)
         for keys in (FEW, MANY):
             asyncio.run(contest.run(keys))
@@ -113,12 +113,12 @@ class Contest:
         runs: by number of keys and name.
     """
 
-    def __init__(self, folder: Path, url: str, server_pid: int, *, quick: bool) -> None:
+    def __init__(self, folder: Path, url: str, server_pid: int, *, rounds: int, quick: bool) -> None:
         self.missing: dict[str, str] = {}
         self.runs: dict[tuple[int, str], list[Run]] = {}
         self._folder = folder
         self._url, self._server_pid = url, server_pid
-        self._rounds = 1 if quick else engine.ROUNDS
+        self._rounds = rounds
         self._peers = tuple(replace(peer, events=_QUICK_EVENTS) for peer in PEERS) if quick else PEERS
         self._ours = [(case, _QUICK_EVENTS if quick else events) for case, events in _OURS]
         self._places: dict[str, Place] = {}
