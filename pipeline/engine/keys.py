@@ -8,7 +8,7 @@
     {ns}:t:{stage}:{p}:state     hash     rows of the stage's tables ("<table>/<row>") and of the engine ("~...")
     {ns}:t:{stage}:{p}:offsets   hash     "<stream>/<p>" -> offset, "<stream>/<p>#" -> records read, "~commits" -> their number
     {ns}:t:{stage}:{p}:answers   hash     answers of the world for events that are not done
-    {ns}:workers                 zset     worker -> alive until (ms)
+    {ns}:workers                 zset     worker (and what it takes, see members.py) -> alive until (ms)
 
 Each stage is a consumer group, named after it, on the partitions it reads.
 """
