@@ -68,7 +68,7 @@ class NoDedupe(RememberingMesh):
     _ids = 0
 
     async def publish(self, outputs: Sequence[Output]) -> int:
-        return await super().publish([replace(output, id=self._new_id()) for output in outputs])
+        return await super().publish([output._replace(id=self._new_id()) for output in outputs])
 
     def _new_id(self) -> UUID:
         self._ids += 1

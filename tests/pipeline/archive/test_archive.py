@@ -7,7 +7,6 @@ import logging
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,7 +210,7 @@ async def test_what_the_disk_does_not_take_stays_on_the_stream_and_is_tried_agai
     mesh: Mesh, archive: Archive, caplog: pytest.LogCaptureFixture
 ) -> None:
     await mesh.publish(outputs(STREAM, range(200)))
-    await mesh.publish([replace(output, stream="numbered") for output in outputs(STREAM, range(5))])
+    await mesh.publish([output._replace(stream="numbered") for output in outputs(STREAM, range(5))])
     before = await on_the_mesh(mesh, STREAM)
     archivist = Archivist(mesh, archive)
     janitor = Janitor(mesh, GRAPH, keeper=archivist, clock_ms=later_ms)
