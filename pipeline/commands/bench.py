@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -78,6 +80,7 @@ def _report(measure: Measure, *, as_json: bool) -> None:
     def tell(line: str) -> None:
         click.echo(line, err=True)
 
+    end_tidily_when_told_to()
     on = machine()
     found = asyncio.run(measure(tell))
     if as_json:
@@ -86,6 +89,11 @@ def _report(measure: Measure, *, as_json: bool) -> None:
         click.echo(f"{on['processor']}, {on['cores']} cores, Python {on['python']}, load {on['load_before'][0]}")
         for line in lines_of(found):
             click.echo(line)
+
+
+def end_tidily_when_told_to() -> None:
+    """Let SIGTERM end the servers, the workers and their folders too."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def lines_of(found: dict[str, Any], indent: str = "") -> list[str]:

@@ -6,6 +6,7 @@ offset with XREAD; the group's position is moved along inside the commit, for th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import wraps
 from importlib.resources import files
@@ -49,8 +50,13 @@ def _or_unavailable(method: _Method[P, T]) -> _Method[P, T]:
 
     @wraps(method)
     async def call(self: RedisMesh, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        task = asyncio.current_task()
+        cancelled_before = task.cancelling() if task is not None else 0
         try:
             answer = await method(self, *args, **kwargs)
+            if task is not None and task.cancelling() > cancelled_before:
+                # The client waits with asyncio.wait_for, which before Python 3.12 may swallow that it was cancelled.
+                raise asyncio.CancelledError
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             self.outage.failed("away", str(error))
             msg = f"Redis did not take the call: {error}"

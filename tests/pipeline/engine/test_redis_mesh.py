@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,17 @@ async def test_lag_is_what_redis_itself_shows(mesh: RedisMesh, redis: Any) -> No
 async def shown(redis: Any) -> list[tuple[str, int]]:
     groups = await redis.xinfo_groups("t:s:signals:0")
     return sorted((group["name"].decode(), group["lag"]) for group in groups)
+
+
+async def test_whoever_is_cancelled_in_a_call_ends(mesh: RedisMesh) -> None:
+    async def call_for_ever() -> None:
+        while True:
+            await mesh.join("one", 5)
+
+    for turns in range(300):
+        calling = asyncio.create_task(call_for_ever())
+        for _ in range(turns % 30):
+            await asyncio.sleep(0)
+        calling.cancel()
+        await asyncio.wait({calling}, timeout=3)
+        assert calling.cancelled(), f"cancelled after {turns % 30} turns"
