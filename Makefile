@@ -35,14 +35,19 @@ run: $(VENV)/.installed ## Run the loop on this machine, with servers of its own
 	@exec $(VENV)/bin/aiops run --with-patient $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.installed-dev ## Run the tests, all but chaos and benchmarks (ARGS="-k name")
+test: $(VENV)/.installed-dev ## Run the tests, all but the long ones, chaos and benchmarks (ARGS="-k name")
 	@echo "== tests"
-	@$(PY) -m pytest -m "not chaos and not benchmark" $(ARGS)
+	@$(PY) -m pytest -m "not long and not chaos and not benchmark" $(ARGS)
+
+.PHONY: test-long
+test-long: $(VENV)/.installed-dev ## Run the tests that take minutes: the simulation's thousand seeds, chaos in short
+	@echo "== long tests"
+	@$(PY) -m pytest -m "long and not chaos and not benchmark" $(ARGS)
 
 # One after the other even with -j, or their output would mix; make -k check goes on after a failure, as CI does.
 .PHONY: check
-check: $(VENV)/.installed-dev ## All that CI runs, in CI's order: format, lint, types, import contracts, tests
-	@$(MAKE) -j1 format-check lint types contracts test
+check: $(VENV)/.installed-dev ## All that CI runs, in CI's order: format, lint, types, import contracts, all tests
+	@$(MAKE) -j1 format-check lint types contracts test test-long
 
 .PHONY: format
 format: $(VENV)/.installed-dev ## Format the code and sort its imports

@@ -11,7 +11,7 @@ from tests.chaos.playing import play
 
 
 @pytest.mark.servers
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_nothing_is_lost_and_nothing_is_counted_twice_whatever_happens_to_workers_and_server() -> None:
     seed = random.Random(time.time_ns()).randrange(1_000_000)

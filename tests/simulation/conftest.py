@@ -32,7 +32,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     total = metafunc.config.getoption("seeds", default=None) or metafunc.function.plays
     blocks = [range(first, min(first + BLOCK, total)) for first in range(0, total, BLOCK)]
-    metafunc.parametrize("seeds", blocks, ids=[f"{block.start}-{block.stop - 1}" for block in blocks])
+    ids = [f"{block.start}-{block.stop - 1}" for block in blocks]
+    # The first block is for everybody, the others for CI.
+    marked = [pytest.param(block, marks=[pytest.mark.long] if block.start else []) for block in blocks]
+    metafunc.parametrize("seeds", marked, ids=ids)
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ def test_whatever_befalls_it_every_window_and_every_answer_is_right_and_nothing_
     play_all(CountingStory, problems_of, seeds, tally)
 
 
+@pytest.mark.long
 def test_every_kind_of_fault_really_happened_and_stale_owners_were_fenced(tally: Tally) -> None:
     if tally.runs < 200:
         pytest.skip("few seeds were played before this test")
