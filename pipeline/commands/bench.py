@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -80,9 +81,9 @@ def _report(measure: Measure, *, as_json: bool) -> None:
     def tell(line: str) -> None:
         click.echo(line, err=True)
 
-    end_tidily_when_told_to()
     on = machine()
-    found = asyncio.run(measure(tell))
+    with ended_tidily_by_sigterm():
+        found = asyncio.run(measure(tell))
     if as_json:
         print_json({**found, "machine": on})
     else:
@@ -91,9 +92,14 @@ def _report(measure: Measure, *, as_json: bool) -> None:
             click.echo(line)
 
 
-def end_tidily_when_told_to() -> None:
-    """Let SIGTERM end the servers, the workers and their folders too."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+@contextmanager
+def ended_tidily_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the servers, the workers and their folders too, for as long as there are any."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def lines_of(found: dict[str, Any], indent: str = "") -> list[str]:

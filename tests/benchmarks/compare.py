@@ -28,7 +28,7 @@ from pipeline.bench.machine import machine
 from pipeline.bench.oracle import WrongResultError
 from pipeline.bench.rig import embedded_server, rig
 from pipeline.bench.workload import Sample, Workload
-from pipeline.commands.bench import end_tidily_when_told_to
+from pipeline.commands.bench import ended_tidily_by_sigterm
 from tests.benchmarks.contest import ROOT, Peer, PeerFailedError, Place, run_peer, topic_tool, write_lines
 from tests.benchmarks.environments import KAFKA, UnavailableError, environment, kafka, kafka_jars
 from tests.benchmarks.report import write_page
@@ -58,7 +58,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=engine.ROUNDS, help="how often everything is measured")
     chosen = parser.parse_args()
     rounds = 1 if chosen.quick else chosen.rounds
-    end_tidily_when_told_to()
     began_s = time.monotonic()
     CACHE.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"at": datetime.now(UTC).isoformat(timespec="minutes"), "machine": machine()}
@@ -207,4 +206,5 @@ def _tell(line: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ended_tidily_by_sigterm():
+        main()
