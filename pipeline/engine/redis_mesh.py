@@ -316,10 +316,9 @@ class RedisMesh:
         for place, offset in commit.offsets.items():
             keys.append(self.keys.partition(place))
             args += [_field(place), str(offset), commit.records.get(place, 0)]
-        args.append(len(commit.state))
-        for row, value in commit.state.items():
-            args += [row, "0", ""] if value is None else [row, "1", value]
-        args += [len(commit.answered), *commit.answered]
+        kept = [part for row, value in commit.state.items() if value is not None for part in (row, value)]
+        gone = [row for row, value in commit.state.items() if value is None]
+        args += [len(kept), *kept, len(gone), *gone, len(commit.answered), *commit.answered]
         index: dict[Place, int] = {}
         for output in commit.outputs:
             place = output.stream, output.partition

@@ -76,6 +76,23 @@ async def test_a_commit_is_restored_with_state_offset_and_outputs(mesh: Mesh) ->
     assert [lag.waiting for lag in await mesh.lags([("count", 0, SIGNALS)])] == [1]
 
 
+async def test_a_commit_may_change_thousands_of_rows(mesh: Mesh) -> None:
+    lease = await owner(mesh)
+    rows: dict[str, bytes | None] = {f"a/{n}": b"%d" % n for n in range(2_345)}
+    for n in range(1_201):
+        await mesh.record_answer(lease, str(n), b"%d" % n)
+
+    assert await mesh.commit([(lease, Commit("count", 0, {}, state=rows))]) == [None]
+    assert (await mesh.restore(lease, [SIGNALS])).state == rows
+
+    fewer: dict[str, bytes | None] = {f"a/{n}": None if n < 1_500 else b"new" for n in range(1_501)}
+    done = [str(n) for n in range(1_200)]
+    assert await mesh.commit([(lease, Commit("count", 0, {}, state=fewer, answered=done))]) == [None]
+    restored = await mesh.restore(lease, [SIGNALS])
+    assert restored.state == {"a/1500": b"new"} | {f"a/{n}": b"%d" % n for n in range(1_501, 2_345)}
+    assert restored.answers == {"1200": 1_200}
+
+
 async def test_a_commit_of_an_owner_that_was_replaced_changes_nothing(mesh: Mesh) -> None:
     stale = await owner(mesh)
     await mesh.release(stale)

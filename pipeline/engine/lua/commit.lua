@@ -7,7 +7,7 @@
 -- KEYS[4] answers  hash    answer key -> JSON
 -- KEYS[5..]        the input partitions, then the output partitions (streams)
 -- ARGV: token, group, number of commits there must have been ("" when that is not known), number of inputs; per input: field, offset, records passed;
---       number of rows; per row: name, "1" and value, or "0" and "" to delete;
+--       twice the number of rows to set; per row: name and value;  number of rows to delete; their names;
 --       number of answers; their keys; then per output: index into KEYS, key, event type, event
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED')
@@ -60,22 +60,19 @@ end
 if #moves > 0 then
   redis.call('HSET', KEYS[3], unpack(moves))
 end
-local rows = tonumber(ARGV[at])
-at = at + 1
-for _ = 1, rows do
-  if ARGV[at + 1] == '1' then
-    redis.call('HSET', KEYS[2], ARGV[at], ARGV[at + 2])
-  else
-    redis.call('HDEL', KEYS[2], ARGV[at])
-  end
-  at = at + 3
-end
-local answers = tonumber(ARGV[at])
-at = at + 1
-for _ = 1, answers do
-  redis.call('HDEL', KEYS[4], ARGV[at])
+-- One call for many rows: unpack() takes a few thousand at most, and an even number keeps names with their values.
+local function in_slices(command, key)
+  local last = at + tonumber(ARGV[at])
   at = at + 1
+  while at <= last do
+    local through = math.min(at + 999, last)
+    redis.call(command, key, unpack(ARGV, at, through))
+    at = through + 1
+  end
 end
+in_slices('HSET', KEYS[2])
+in_slices('HDEL', KEYS[2])
+in_slices('HDEL', KEYS[4])
 while at <= #ARGV do
   redis.call('XADD', KEYS[tonumber(ARGV[at])], '*', 'k', ARGV[at + 1], 't', ARGV[at + 2], 'e', ARGV[at + 3])
   at = at + 4
