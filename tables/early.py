@@ -1,8 +1,9 @@
 """Results of windows before they close, each replacing the one before it.
 
 A result is due when a window got new entries and either the watermark passed a multiple of a duration (counted from the
-epoch, like windows), or so many entries have come since its last result.  It is given with the next ``advance``, so what
-is given, and when, follows from the stream alone.
+epoch, like windows), or so many entries have come since its last result.  It is given with the next ``advance``; where
+entries are counted, engines call it after each event that may have brought one, also when the watermark has not moved.
+So what is given, and when, follows from the stream alone.
 
 Rows: ``early|<end of window>|<key>`` holds ``<results given> <entries since the last one>``; ``early`` holds the
 multiple of the duration that was passed last.
@@ -36,6 +37,11 @@ class EarlyResults:
         self._windows: dict[tuple[int, str], tuple[int, int]] = {}
         self._due: dict[tuple[int, str], None] = {}
         self._touched: dict[tuple[int, str], None] = {}
+
+    @property
+    def by_entries(self) -> bool:
+        """Whether results become due by entries, without any passing of time."""
+        return self._every_us is None
 
     def count(self, ends: Iterable[int], key: str) -> None:
         """Take note of an entry in the windows of a key that end then."""

@@ -40,9 +40,9 @@ class Table(Generic[Amount, Value]):
         keys_max: how many keys a partition may hold; beyond it the ones whose latest entry is oldest are dropped, in
             portions of a hundredth, and counted in ``evicted``.
         early: with tumbling or hopping windows: also give results of windows with new entries before they close,
-            whenever the watermark passes a multiple of this duration, or after so many entries.  Each replaces the one
-            before it (``ClosedWindow.final`` and ``revision``).  Costs a row per window and key, and with hopping
-            windows a step per entry and window.
+            whenever the watermark passes a multiple of this duration, or with every so-many-th entry.  Each replaces
+            the one before it (``ClosedWindow.final`` and ``revision``); ``window_closed`` gets them all.  Costs a row
+            per window and key, and with hopping windows a step per entry and window.
 
     Raises:
         ConfigurationError: the arguments do not fit together.

@@ -50,6 +50,11 @@ class WindowedTable(BoundTable[Amount, Value]):
         # By instant and key; dicts as ordered sets, so that rows are written in the same order in every process.
         self._touched: dict[int, dict[str, None]] = {}
 
+    @property
+    def eager(self) -> bool:
+        """Whether results may be due although the watermark has not moved (``topology.state.EagerState``)."""
+        return self._early is not None and self._early.by_entries
+
     @abstractmethod
     def windows(self, key: str) -> list[tuple[Span, Value]]:
         """The windows of a key that are open or retained, with their values, in order of their ends."""

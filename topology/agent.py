@@ -121,7 +121,14 @@ class Agent(Generic[In, Out]):
         raise NotImplementedError
 
     def window_closed(self, closed: ClosedWindow) -> Iterable[Out]:
-        """Conclude something from a final window; its outputs' ids come from the window, not from the trigger."""
+        """Conclude something from the result of a window, mostly from its final one.
+
+        A table with ``early`` also gives results of open windows: ``closed.final`` is False then, and ``closed.revision``
+        counts the results of this window before this one, which it takes back; so does the final one.  Conclude from all
+        of them, or return nothing unless ``closed.final``.
+
+        Outputs' ids come from the window, and of early results from the revision and the trigger.
+        """
         del closed
         return ()
 

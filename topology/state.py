@@ -15,6 +15,11 @@ from typing import Any, Protocol, runtime_checkable
 class ClosedWindow:
     """The result of a window: final when the watermark has passed its end; an early one where the table gives such.
 
+    Results of one window are told apart by ``revision``; each takes back what the ones before it said.  What an agent
+    concludes from an early one is an event of its own, with an id and the time of what made the result due; a final one
+    bears the window's end.  Where there were early ones, ``metadata["window"]`` of the events says table, key, start, end,
+    revision and final, so that whoever keeps them knows what to replace.
+
     Attributes:
         final: whether no later result of this window follows.
         revision: how many earlier results of this window this one replaces.
@@ -64,6 +69,15 @@ class BoundedState(Protocol):
     @property
     def evicted(self) -> Mapping[str, int]:
         """How many were dropped since the start, by the bound that made them go."""
+
+
+@runtime_checkable
+class EagerState(Protocol):
+    """Running state that may have results to give although its watermark has not moved."""
+
+    @property
+    def eager(self) -> bool:
+        """Whether it may: call ``advance`` after every entry, not only when the watermark has moved."""
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from pipeline.engine.record import Output, Record, output_for, partition_of
 from pipeline.engine.verdict import Verdict
 from topology.codec import encode_parts
 from topology.errors import TopologyError
-from topology.event import Event, Payload
+from topology.event import Event, JsonObject, Payload
 from topology.graph import Stage, Stream
 from topology.ids import derived_id
 from topology.moments import from_us
@@ -37,6 +37,7 @@ DEAD_LETTERS = _operation_stream(
 )
 LATE = _operation_stream("late", EntryCameLate, retain=timedelta(days=1))
 ANSWERS = _operation_stream("answers", AnswerRecorded, retain=timedelta(days=1))
+_NOTHING: JsonObject = {}
 OPERATION_STREAMS = (DEAD_LETTERS, LATE, ANSWERS)
 """Streams every topology has, whatever it declares."""
 
@@ -46,8 +47,9 @@ def dead_letter(stage: str, record: Record, verdict: Verdict, *, window: ClosedW
     about: tuple[str | int, ...] = (record.stream, record.partition, str(record.offset))
     reason = verdict.reason
     if window is not None:
-        about = (window.table, window.key, window.start_us, window.end_us)
-        reason = f"the window of {window.key!r} in {window.table!r} that ends at {from_us(window.end_us)}: {reason}"
+        about = _result_of(window) if window.final else (*about, *_result_of(window))
+        which = "the window" if window.final else f"early result {window.revision} of the window"
+        reason = f"{which} of {window.key!r} in {window.table!r} that ends at {from_us(window.end_us)}: {reason}"
     payload = EventDeadLettered(
         stage=stage,
         stream=record.stream,
@@ -87,12 +89,19 @@ class OutputBuilder:
             yield self._routed(payload, derived_id(event.id, self._id, ordinal), event)
 
     def of_window(
-        self, trigger: Event[Payload], closed: ClosedWindow, concluded: Iterable[Payload]
+        self, trigger: Event[Payload], closed: ClosedWindow, concluded: Iterable[Payload], now_us: int
     ) -> Iterator[Output]:
-        """Outputs of a closed window, at the window's end."""
+        """Outputs of a final result, at the window's end; or of an early one, at the latest event time the stage has met.
+
+        The ids of early results name the trigger too: a key that was evicted counts its revisions from 0 again.
+        """
+        about: tuple[UUID | str | int, ...] = _result_of(closed)
+        if not closed.final:
+            about = (trigger.id, *about)
+        at_us = closed.end_us if closed.final else now_us
+        metadata = _NOTHING if closed.final and not closed.revision else _revision_of(closed)
         for ordinal, payload in enumerate(concluded):
-            event_id = derived_id(self._stage.id, closed.table, closed.key, closed.start_us, closed.end_us, ordinal)
-            yield self._routed(payload, event_id, trigger, at_us=closed.end_us)
+            yield self._routed(payload, derived_id(self._id, *about, ordinal), trigger, at_us=at_us, metadata=metadata)
 
     def late(self, event: Event[Payload], entries: Iterable[LateEntry]) -> Iterator[Output]:
         """What became of the event's entries in one table that came too late for their windows."""
@@ -111,7 +120,15 @@ class OutputBuilder:
         )
         return self._output(ANSWERS, payload, derived_id("answer", self._stage.id, key), event)
 
-    def _routed(self, payload: Payload, event_id: UUID, cause: Event[Payload], *, at_us: int | None = None) -> Output:
+    def _routed(
+        self,
+        payload: Payload,
+        event_id: UUID,
+        cause: Event[Payload],
+        *,
+        at_us: int | None = None,
+        metadata: JsonObject = _NOTHING,
+    ) -> Output:
         stream = self._stage.routes.get(type(payload))
         if stream is None:
             routed = ", ".join(sorted(kind.__name__ for kind in self._stage.routes)) or "nothing"
@@ -120,10 +137,17 @@ class OutputBuilder:
                 f"add the type to the agent's declared outputs and to a stream it emits to"
             )
             raise TopologyError(msg)
-        return self._output(stream, payload, event_id, cause, at_us=at_us)
+        return self._output(stream, payload, event_id, cause, at_us=at_us, metadata=metadata)
 
     def _output(
-        self, stream: Stream, payload: Payload, event_id: UUID, cause: Event[Payload], *, at_us: int | None = None
+        self,
+        stream: Stream,
+        payload: Payload,
+        event_id: UUID,
+        cause: Event[Payload],
+        *,
+        at_us: int | None = None,
+        metadata: JsonObject = _NOTHING,
     ) -> Output:
         key = stream.key_of(payload)
         value = encode_parts(
@@ -134,9 +158,29 @@ class OutputBuilder:
             # An incident is the story everything about it belongs to; before there is one, the first signal is.
             _incident_of(payload) or cause.correlation_id or cause.id,
             cause.id,
-            {},
+            metadata,
         )
         return Output(stream.name, partition_of(key, stream.partitions), key, payload.event_type, event_id, value)
+
+
+def _result_of(closed: ClosedWindow) -> tuple[str | int, ...]:
+    """What tells a window's results apart from each other and from those of other windows of the stage."""
+    window = closed.table, closed.key, closed.start_us, closed.end_us
+    return window if closed.final else (*window, "early", closed.revision)
+
+
+def _revision_of(closed: ClosedWindow) -> JsonObject:
+    """What tells consumers which results replace which: those of one source, table, key and end, in order of revision."""
+    return {
+        "window": {
+            "table": closed.table,
+            "key": closed.key,
+            "start": from_us(closed.start_us),
+            "end": from_us(closed.end_us),
+            "revision": closed.revision,
+            "final": closed.final,
+        }
+    }
 
 
 def _incident_of(payload: Payload) -> UUID | None:

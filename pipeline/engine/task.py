@@ -31,12 +31,13 @@ from pipeline.engine.verdict import (
     Verdict,
     Window,
     WindowPoisonedError,
+    window_of,
 )
 from topology.event import Event, Payload
 from topology.graph import Stage
 from topology.moments import span_us
 from topology.payloads.operation import TickPassed
-from topology.state import ClosedWindow
+from topology.state import ClosedWindow, EagerState
 
 _WATERMARK = "watermark"
 _AHEAD = "ahead/"
@@ -60,6 +61,7 @@ class PartitionTask:
         self._asks = isasyncgenfunction(stage.agent_class.process)
         self._plain = PlainAgent(self.agent) if PlainAgent.is_one(stage.agent_class) else None
         self._tables = tuple(self.agent.tables.values())
+        self._eager = any(isinstance(table, EagerState) and table.eager for table in self._tables)
         self._wanted = wanted_types(stage)
         self._concerned = self._wanted | {_TICK}
         self._queue: deque[Record] = deque()
@@ -344,37 +346,35 @@ class PartitionTask:
             raise MustRestoreError(msg)
 
     def _waits_for_answer(self, record: Record) -> bool:
-        waiting = self._memory.waiting
-        return bool(waiting) and id_of(record) in waiting
+        return bool(self._memory.waiting) and id_of(record) in self._memory.waiting
 
     def _late(self, event: Event[Payload]) -> list[Output]:
         outputs: list[Output] = []
         for table in self._tables:
-            entries = table.take_late()
-            if entries:
+            if entries := table.take_late():
                 outputs += self._outputs.late(event, entries)
         return outputs
 
     def _pass_time(self, record: Record, event: Event[Payload]) -> list[Output]:
         watermark_us = event.at_us - self._lateness_us
-        if watermark_us <= self.watermark_us:
+        if watermark_us > self.watermark_us:
+            self.watermark_us = watermark_us
+        elif not self._eager:
             return []
-        self.watermark_us = watermark_us
         outputs: list[Output] = []
         for table in self._tables:
-            for closed in table.advance(watermark_us):
+            for closed in table.advance(self.watermark_us):
                 outputs += self._conclude(record, event, closed)
         return outputs
 
     def _conclude(self, record: Record, event: Event[Payload], closed: ClosedWindow) -> list[Output]:
-        window = closed.table, closed.key, closed.start_us, closed.end_us
-        verdict = self._memory.verdicts.get(window)
-        if verdict is not None:
+        if (verdict := self._memory.verdicts.get(window_of(closed))) is not None:
             return [dead_letter(self.stage.id, record, verdict, window=closed)]
         try:
-            return list(self._outputs.of_window(event, closed, self.agent.window_closed(closed)))
+            now_us = self.watermark_us + self._lateness_us
+            return list(self._outputs.of_window(event, closed, self.agent.window_closed(closed), now_us))
         except Exception as error:  # the window is to blame, not the event that happened to close it
-            raise WindowPoisonedError(window) from error
+            raise WindowPoisonedError(closed) from error
 
     def _give_up(self, record: Record, verdict: Verdict) -> None:
         if isinstance(record, Letter):

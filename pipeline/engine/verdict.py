@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.engine.attempt import OpenQuestion
 from pipeline.engine.record import Offset, Place, Record
 from topology.errors import AiopsError, BadInputError
+from topology.state import ClosedWindow
 
 
 class MustRestoreError(AiopsError):
@@ -28,18 +29,23 @@ class Verdict:
 
 
 KEY_PARKED = Verdict("KeyParked", "an earlier event of this key is in the dead letters; replay or drop it first")
-Window = tuple[str, str, int, int]
-"""A closed window: table, key, start, end."""
+Window = tuple[str, str, int, int, int | None]
+"""A closed window: table, key, start, end; and of an early result its revision, so that the final one is judged anew."""
 RecordId = tuple[Place, Offset]
 """Where a record lies."""
+
+
+def window_of(closed: ClosedWindow) -> Window:
+    """What a verdict on a window's result goes by."""
+    return closed.table, closed.key, closed.start_us, closed.end_us, None if closed.final else closed.revision
 
 
 class WindowPoisonedError(AiopsError):
     """The agent could not conclude from a closed window; the cause says why."""
 
-    def __init__(self, window: Window) -> None:
-        self.window = window
-        super().__init__(f"the window {window} could not be concluded")
+    def __init__(self, closed: ClosedWindow) -> None:
+        self.window = window_of(closed)
+        super().__init__(f"the window {self.window} could not be concluded")
 
 
 @dataclass(slots=True)
