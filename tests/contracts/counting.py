@@ -40,6 +40,27 @@ class CountWindows(Agent[MetricSampled, AnomalyDetected]):
         )
 
 
+class CountEarly(Agent[MetricSampled, AnomalyDetected]):
+    """Counts as ``CountWindows`` does, twice, and also says how far it has come: with time, and with every second entry."""
+
+    by_time = Table(
+        "by-time", key="service", window=Tumbling(timedelta(seconds=10)), value=Count, early=timedelta(seconds=4)
+    )
+    by_entries = Table("by-entries", key="service", window=Tumbling(timedelta(seconds=10)), value=Count, early=2)
+
+    def process(self, event: Event[MetricSampled], world: World) -> Iterable[AnomalyDetected]:
+        if event.payload.metric == "poison":
+            msg = "this sample can never be counted"
+            raise PoisonedEventError(msg)
+        self.by_time.add(event)
+        self.by_entries.add(event)
+        return ()
+
+    def window_closed(self, closed: ClosedWindow) -> Iterable[AnomalyDetected]:
+        subject = f"{closed.table} {closed.start_us} {'final' if closed.final else 'early'} {closed.revision}"
+        yield AnomalyDetected(service=closed.key, system=closed.key, kind="count", subject=subject, value=closed.value)
+
+
 class AskWorld(Agent[LogWritten, AnomalyDetected]):
     """Asks the world about every line, and remembers how many were answered; writes before it asks when told to."""
 
@@ -67,7 +88,7 @@ class Forward(Agent[AnomalyDetected, AnomalyDetected]):
         yield event.payload.model_copy(update={"score": float(number)})
 
 
-AGENTS = {f"counting:{agent.__name__}": agent for agent in (CountWindows, AskWorld, Forward)}
+AGENTS = {f"counting:{agent.__name__}": agent for agent in (CountWindows, CountEarly, AskWorld, Forward)}
 
 
 def topology(*, on_poison: str = "park-key", partitions: int = 3) -> Topology:

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal, cast
 from uuid import uuid4
 
@@ -29,7 +30,16 @@ from topology.resolve import resolve
 from topology.spec import StageSpec, StreamSpec, TopologySpec
 
 Policy = Literal["park-key", "skip"]
-STREAMS = ("counts", "answers-given", "counts-numbered", "answers-numbered", "late", "dead-letters", "answers")
+STREAMS = (
+    "counts",
+    "early-counts",
+    "answers-given",
+    "counts-numbered",
+    "answers-numbered",
+    "late",
+    "dead-letters",
+    "answers",
+)
 UNANSWERABLE = "unanswerable"
 
 
@@ -54,10 +64,13 @@ def two_branches(on_poison: Policy) -> Topology:
         name="two-branches",
         streams={
             "signals": StreamSpec(carries=("MetricSampled", "LogWritten"), partitions=2),
-            **dict.fromkeys(("counts", "answers-given", "counts-numbered", "answers-numbered"), findings),
+            **dict.fromkeys(
+                ("counts", "early-counts", "answers-given", "counts-numbered", "answers-numbered"), findings
+            ),
         },
         stages=(
             stage("count-windows", "CountWindows", "signals", "counts"),
+            stage("count-early", "CountEarly", "signals", "early-counts"),
             stage("ask-world", "AskWorld", "signals", "answers-given"),
             stage("number-counts", "Forward", "counts", "counts-numbered"),
             stage("number-answers", "Forward", "answers-given", "answers-numbered"),
@@ -133,11 +146,11 @@ async def told(mesh: Mesh, story: Story, crashes: Mapping[int, When]) -> dict[tu
     for stream in STREAMS:
         for said in await driver.events(stream):
             found[stream, said.source, key_of(said.payload)].append(what(said))
-    for partition in range(2):
-        lease = await mesh.claim("count-windows", partition, "driver", 60)
+    for stage, partition in product(("count-windows", "count-early"), range(2)):
+        lease = await mesh.claim(stage, partition, "driver", 60)
         assert lease is not None
         restored = await mesh.restore(lease, [("signals", partition)])
-        found["state", "count-windows", str(partition)].append(restored.state)
+        found["state", stage, str(partition)].append(restored.state)
         assert restored.answers == {}
     return found
 

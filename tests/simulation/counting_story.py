@@ -41,6 +41,8 @@ _WINDOW_US = 10_000_000
 _KEYS = "abcde"
 _UNANSWERABLE = "unanswerable"
 _RETRIES = 3
+_EARLY_US = 4_000_000
+_EARLY_ENTRIES = 2
 _STAGES = (
     ("count-windows", "CountWindows", "signals", "findings"),
     ("ask-world", "AskWorld", "signals", "findings"),
@@ -57,6 +59,7 @@ class CountingStory(Story):
     def __init__(self, seed: int) -> None:
         dice = Random(f"{seed}/story")
         self.on_poison = dice.choice(("park-key", "skip"))
+        self.early = not seed % 3
         self.topology = resolve(self._declared(dice), lambda name: AGENTS[name])
         self._published = 0
         self.world = World(Random(f"{seed}/answers"))
@@ -96,8 +99,11 @@ class CountingStory(Story):
         return TopologySpec(
             name="counting",
             streams={"signals": signals, "findings": findings, "numbered": findings},
-            stages=tuple(stage(*declared) for declared in _STAGES),
+            stages=tuple(stage(name, self._agent(agent), *rest) for name, agent, *rest in _STAGES),
         )
+
+    def _agent(self, agent: str) -> str:
+        return "CountEarly" if self.early and agent == "CountWindows" else agent
 
     def _batches(self, dice: Random, keys: Sequence[str], first: int, count: int) -> list[list[Event[Payload]]]:
         events: list[Event[Payload]] = []
@@ -229,7 +235,8 @@ def _expected(run: Run, story: CountingStory) -> Said:
     said: Said = defaultdict(list)
     for partition in range(_PARTITIONS):
         records = run.mesh.history(("signals", partition))
-        _count(records, said, parks=story.on_poison == "park-key")
+        count = _count_early if story.early else _count
+        count(records, said, parks=story.on_poison == "park-key")
         answers = run.mesh.recorded.get(("ask-world", partition), {})
         _ask(records, answers, said, parks=story.on_poison == "park-key")
     numbers: Counter[str] = Counter()
@@ -259,6 +266,43 @@ def _count(records: Sequence[Record], said: Said, *, parks: bool) -> None:
         watermark_us = max(watermark_us, at_us)
         for closed_us, key in sorted(window for window in counts if window[0] + _WINDOW_US <= watermark_us):
             said["findings", "count-windows", key].append((str(closed_us), float(counts.pop((closed_us, key)))))
+
+
+def _count_early(records: Sequence[Record], said: Said, *, parks: bool) -> None:
+    """By time and by entries: what is counted so far, each time revised, and at last the final count."""
+    watermark_us, said_up_to_us, parked = 0, -1, set()
+    counts: dict[tuple[str, int, str], list[int]] = {}  # by table, window and key: entries, those told of, revisions
+    for record in records:
+        payload, at_us = record.event.payload, to_us(record.event.timestamp)
+        if not isinstance(payload, MetricSampled):
+            continue
+        if record.key in parked or payload.metric == "poison":
+            said["dead-letters", "count-windows", record.key].append(str(record.event.id))
+            parked |= {record.key} if parks else set()
+            continue
+        start_us = at_us - at_us % _WINDOW_US
+        for table in ("by-time", "by-entries"):
+            if start_us + _WINDOW_US <= watermark_us:
+                said["late", "count-windows", record.key].append(str(record.event.id))
+            else:
+                counts.setdefault((table, start_us, record.key), [0, 0, 0])[0] += 1
+        watermark_us = max(watermark_us, at_us)
+        reached_us = watermark_us - watermark_us % _EARLY_US
+        for table in ("by-time", "by-entries"):
+            for window in sorted(window for window in counts if window[0] == table):
+                _, begun_us, key = window
+                entries, told, revision = counts[window]
+                due = entries - told >= _EARLY_ENTRIES if table == "by-entries" else reached_us > said_up_to_us
+                if begun_us + _WINDOW_US <= watermark_us:
+                    del counts[window]
+                    what = f"{table} {begun_us} final {revision}"
+                elif due and entries > told:
+                    counts[window] = [entries, entries, revision + 1]
+                    what = f"{table} {begun_us} early {revision}"
+                else:
+                    continue
+                said["findings", "count-windows", key].append((what, float(entries)))
+        said_up_to_us = reached_us
 
 
 def _ask(records: Sequence[Record], answers: dict[str, bytes], said: Said, *, parks: bool) -> None:

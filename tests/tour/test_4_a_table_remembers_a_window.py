@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from pipeline.engine.drive import Driver
 from tables.aggregates import Count
 from tables.table import Table
 from tables.windows import Tumbling, minutes
-from tests.tour.small_world import declared, said
+from tests.tour.small_world import NOON, declared, said
 from topology import Agent, Event, World
 from topology.payloads import AnomalyDetected, EntryCameLate, LogWritten
 from topology.state import ClosedWindow
@@ -73,3 +74,31 @@ async def test_a_stage_that_allows_lateness_waits_so_long() -> None:
 
     await driver.publish("intake", [said("c", seconds=70)])
     assert await counts(driver) == [("shop", 2.0)]
+
+
+class CountSoFar(Agent[LogWritten, AnomalyDetected]):
+    """Says after every second line how many there were, without waiting for the minute to be over."""
+
+    lines = Table("lines", key="service", window=Tumbling(minutes(1)), value=Count, early=2)
+
+    def process(self, event: Event[LogWritten], world: World) -> Iterable[AnomalyDetected]:
+        self.lines.add(event)
+        return ()
+
+    def window_closed(self, closed: ClosedWindow) -> Iterable[AnomalyDetected]:
+        kind = "log.count" if closed.final else "log.count.so-far"
+        yield AnomalyDetected(service=closed.key, system=closed.key, kind=kind, value=closed.value)
+
+
+async def test_who_cannot_wait_gets_early_results_that_later_ones_replace() -> None:
+    driver = Driver(declared(YAML.replace("CountLines", "CountSoFar"), CountSoFar))
+    await driver.publish("intake", [said("a", seconds=1), said("b", seconds=2), said("c", seconds=3)])
+    assert await counts(driver) == [("shop", 2.0)]
+
+    await driver.publish("intake", [said("d", seconds=61)])
+    assert await counts(driver) == [("shop", 2.0), ("shop", 3.0)]
+
+    early, final = await driver.events("findings")
+    assert (early.timestamp, final.timestamp) == (NOON + timedelta(seconds=2), NOON + timedelta(minutes=1))
+    assert early.metadata["window"].items() >= {"revision": 0, "final": False}.items()
+    assert final.metadata["window"].items() >= {"revision": 1, "final": True}.items()
