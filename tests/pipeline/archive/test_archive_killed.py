@@ -31,9 +31,11 @@ STREAM = GRAPH.streams["signals"]
 def sweep_until_killed(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "tests.pipeline.archive.sweeping_process", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "here\n"
-        process.kill()
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "here\n"
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("moment", ["before-commit", "before-trim"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,28 @@ def start(
         check=False,
         timeout=60,
     )
+
+
+@contextmanager
+def started(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A verb that runs until it is stopped, as a terminal starts it; killed at the end when it still runs.
+
+    Who starts the tests in the background may have SIGINT ignored (`pytest &` in a script), and children inherit that.
+    They do not inherit a handler: while there is one, a child begins with what SIGINT means by default.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [PROGRAM, *arguments],
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import redis
 
 from pipeline.engine.keys import Keys
-from tests.pipeline.commands.calling import PROGRAM, call, call_json
+from tests.pipeline.commands.calling import call, call_json, started
 from tests.polling import wait_until
 from topology.codec import decode
 from topology.payloads import AlertFired
@@ -97,11 +96,7 @@ def test_a_tap_hears_what_is_said_from_now_on_and_only_what_it_asked_for(
         "event_type": "heartbeat.seen", "source": "test", "payload": {"service": "web", "healthy": True, "answer": "ok"}
     }  # fmt: skip
     call("ingest", "alertmanager", alerts, "--publish")
-    with subprocess.Popen(
-        [PROGRAM, "tap", "intake", "--where", "heartbeat.*", "--count", "1", "--json"],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as tapping:
+    with started("tap", "intake", "--where", "heartbeat.*", "--count", "1", "--json") as tapping:
         # The tap may not listen yet when the first one is published; each posting is a new event.
         wait_until(lambda: _publish(heartbeat) and tapping.poll() is not None, saying="the tap has heard one")
         out, _ = tapping.communicate(timeout=10)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 
 from pipeline.main import VERBS, aiops
 from pipeline.ownership import HOME, PACKAGES, foreign_packages, owners_of
-from tests.pipeline.commands.calling import PROGRAM, call, start
+from tests.pipeline.commands.calling import call, start, started
 from tests.polling import wait_until
 
 HEAVY = ("asyncio", "asyncpg", "orjson", "psutil", "pydantic", "redis", "rich", "topology")
@@ -100,14 +99,16 @@ def test_a_traceback_is_shown_to_those_who_ask_for_it() -> None:
     assert done.stderr.rstrip().rpartition("\n")[2].startswith("aiops: cannot read the topology")
 
 
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["at a terminal", "in the background"])
+def _tests_started(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, request.param)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_tests_started")
 def test_an_interrupted_verb_exits_as_shells_expect(redis_url: str) -> None:
-    with subprocess.Popen(
-        [PROGRAM, "tap", "intake"],
-        env={**os.environ, "REDIS_URL": redis_url},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as tapping:
+    with started("tap", "intake", environment={"REDIS_URL": redis_url}) as tapping:
         wait_until(lambda: _is_connected(redis_url), saying="the tap is connected")
         tapping.send_signal(signal.SIGINT)
         out, complaints = tapping.communicate(timeout=10)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from pipeline.engine.redis_mesh import RedisMesh
 from pipeline.loading import load_topology
 from pipeline.settings import settings
 from tests.pipeline.archive.archiving import janitor_of, outputs
-from tests.pipeline.commands.calling import PROGRAM, call
+from tests.pipeline.commands.calling import call, started
 from topology.codec import decode
 from topology.ids import derived_id
 
@@ -60,11 +59,12 @@ def test_what_was_archived_what_is_there_and_what_comes_is_shown_once(file: Path
     put(file, 0, 20, swept=True)
     put(file, 20, 30)
     arguments = ["tap", "signals", "--since", "1h", "--topology", str(file), "--json", "--count", "40"]
-    with subprocess.Popen([PROGRAM, *arguments], stdout=subprocess.PIPE, text=True) as process:
+    with started(*arguments) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(30)]
         put(file, 30, 40)
         lines += process.stdout.readlines()
+        process.wait(10)
     assert process.returncode == 0
     assert numbers(lines) == list(range(40))
 

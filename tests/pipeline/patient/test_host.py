@@ -77,10 +77,11 @@ def test_killing_the_one_who_started_the_host_leaves_nothing_running(tmp_path: P
         env=bare_environment(),
         start_new_session=True,
     )
-    wait_until((home / "patient.json").exists, saying="the host is ready")
-
-    starter.kill()
-    starter.wait()
+    try:
+        wait_until((home / "patient.json").exists, saying="the host is ready")
+    finally:
+        starter.kill()
+        starter.wait()
 
     wait_until(lambda: not processes_of(home), saying="host and units are gone", within_s=2)
 
