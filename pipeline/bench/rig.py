@@ -176,7 +176,9 @@ class Rig:
 
     async def clear(self) -> None:
         """Delete everything of this namespace."""
-        names = [name async for name in self._redis.scan_iter(f"{self._namespace}:*", count=1_000)]
+        names = [
+            name for pattern in self.mesh.keys.everything async for name in self._redis.scan_iter(pattern, count=1_000)
+        ]
         for first in range(0, len(names), 1_000):
             await self._redis.unlink(*names[first : first + 1_000])
 

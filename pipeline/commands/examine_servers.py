@@ -76,7 +76,7 @@ async def _losses(redis: Redis, namespace: str) -> Found:
     )
     remedy = (
         "the server lost writes: restore its data; or accept the loss and set the stage back by deleting both fields, "
-        "<stream>/<p> and <stream>/<p>#, from its hash <namespace>:t:<stage>:<p>:offsets"
+        "<stream>/<p> and <stream>/<p>#, from its hash {<namespace>:<p>}:t:<stage>:<p>:offsets"
     )
     return Found("redis data", "problem", shown, remedy)
 

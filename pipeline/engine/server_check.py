@@ -109,17 +109,18 @@ async def look_at(redis: Redis) -> ServerFacts:
 
 async def lost_writes(redis: Redis, namespace: str) -> list[str]:
     """Commits that say more was read from a stream than the server still knows of; one sentence each."""
+    keys = Keys(namespace)
     found: list[str] = []
     examined = 0
-    async for name in redis.scan_iter(match=f"{namespace}:t:*:offsets", count=1_000, _type="hash"):
-        stage, partition = _text(name).removeprefix(f"{namespace}:t:").removesuffix(":offsets").rsplit(":", 1)
+    async for name in redis.scan_iter(match=keys.all_owned("offsets"), count=1_000, _type="hash"):
+        stage, partition = keys.stage_of(_text(name))
         committed = {_text(field): _text(value) for field, value in (await redis.hgetall(name)).items()}
         for field, offset in committed.items():
             stream, slash, number = field.rpartition("/")
             if not slash or field.endswith("#"):
                 continue
             try:
-                info: Mapping[str, Any] = await redis.xinfo_stream(Keys(namespace).partition((stream, int(number))))
+                info: Mapping[str, Any] = await redis.xinfo_stream(keys.partition((stream, int(number))))
             except ResponseError:  # there is no such stream any more
                 info = {}
             reason = missing(Offset.parse(offset), int(committed.get(f"{field}#", 0)), info)

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 import pipeline
+from pipeline.engine.keys import Keys
 from pipeline.sources.identity import new_id
 from pipeline.sources.journal import Journal, Keeping
 from pipeline.sources.journal_files import look_into
@@ -49,7 +50,7 @@ def door_process(url: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str]
 
 def in_mesh(server: OwnRedis) -> list[Event[Any]]:
     with server.client() as client:
-        entries = [entry for number in range(3) for entry in client.xrange(f"t:s:signals:{number}")]
+        entries = [entry for number in range(3) for entry in client.xrange(Keys("t").partition(("signals", number)))]
     return [decode(fields["e"]) for _, fields in sorted(entries, key=lambda entry: [*map(int, entry[0].split("-"))])]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from pipeline.engine.keys import Keys
 from pipeline.engine.mesh import LostWritesError
 from pipeline.servers import acquire
 from tests.outages.cable import cable_to
@@ -63,7 +64,7 @@ async def test_a_stream_that_vanishes_is_noticed_even_when_it_begins_anew(server
         before = len(await deployment.numbered())
         with server.client() as client:
             for partition in range(3):
-                client.delete(f"t:s:signals:{partition}")
+                client.delete(Keys("t").partition(("signals", partition)))
         await deployment.say(range(50, 60))
 
         assert "does not have all of the" in await ended(deployment)
@@ -76,7 +77,7 @@ async def test_a_consumer_group_that_somebody_removed_is_made_again(server: OwnR
         await deployment.everything_once()
         with server.client() as client:
             for partition in range(3):
-                assert client.xgroup_destroy(f"t:s:signals:{partition}", "ask-world") in {0, 1}
+                assert client.xgroup_destroy(Keys("t").partition(("signals", partition)), "ask-world") in {0, 1}
         await deployment.say(range(20, 40))
         await deployment.everything_once()
         assert not deployment.ended_by
@@ -106,15 +107,15 @@ async def test_redis_fails_over_with_lost_writes(tmp_path: Path) -> None:
             await deployment.everything_once()
             out = len(await deployment.numbered())
             with replica.client() as client:
-                keys_before = {key: client.dump(key) for key in client.scan_iter("t:t:*:offsets")}
+                keys_before = {key: client.dump(key) for key in client.scan_iter(Keys("t").all_owned("offsets"))}
 
             cable.lead_to(replica)
             primary.kill()
 
             assert "Restore the server's data" in await ended(deployment)
             with replica.client() as client:
-                kept = sum(client.xlen(f"t:s:numbered:{partition}") for partition in range(3))
-                keys_after = {key: client.dump(key) for key in client.scan_iter("t:t:*:offsets")}
+                kept = sum(client.xlen(Keys("t").partition(("numbered", partition))) for partition in range(3))
+                keys_after = {key: client.dump(key) for key in client.scan_iter(Keys("t").all_owned("offsets"))}
             assert kept == 50 < out
             assert keys_after == keys_before, "no commit was put on top of what is missing"
 
@@ -149,7 +150,7 @@ async def test_what_retention_forgot_is_not_lost(tmp_path: Path, server: OwnRedi
         await deployment.everything_once()
         with server.client() as client:
             for partition in range(3):
-                client.xtrim(f"t:s:signals:{partition}", maxlen=0, approximate=False)
+                client.xtrim(Keys("t").partition(("signals", partition)), maxlen=0, approximate=False)
         server.stop()
         server.start()
         cable.lead_to(server)
@@ -174,7 +175,8 @@ def test_a_run_whose_redis_is_flushed_ends_with_an_error_that_says_what_to_do(
                 with server.client() as client:
                     wait_until(
                         lambda: any(
-                            client.hget(key, "~commits") for key in client.scan_iter("aiops:t:normalize:*:offsets")
+                            client.hget(key, "~commits")
+                            for key in client.scan_iter(Keys("aiops").all_owned("offsets", stage="normalize"))
                         ),
                         saying="something is committed",
                         within_s=40,
@@ -195,7 +197,7 @@ async def test_the_doctor_tells_what_does_not_fit_together(server: OwnRedis, tmp
     environment = {"REDIS_URL": server.url, "AIOPS_NAMESPACE": "t"}
     healthy = await asyncio.to_thread(start, "doctor", "--json", environment=environment)
     with server.client() as client:
-        client.delete("t:s:signals:0", "t:s:signals:1", "t:s:signals:2")
+        client.delete(*(Keys("t").partition(("signals", partition)) for partition in range(3)))
     sick = await asyncio.to_thread(start, "doctor", "--json", environment=environment)
 
     def data(said: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.engine.keys import Keys
 from pipeline.engine.record import Offset
 from pipeline.servers import acquire
 from tests.polling import wait_until
@@ -128,7 +129,7 @@ def events_on(
         assert lease.redis_url is not None
         client: Any = redis.Redis.from_url(lease.redis_url)
         found: list[tuple[Offset, dict[str, Any]]] = []
-        for key in client.scan_iter(match=f"aiops:s:{stream}:*", _type="stream"):
+        for key in client.scan_iter(match=Keys("aiops").all_partitions(stream), _type="stream"):
             found += [(Offset.parse(offset), json.loads(fields[b"e"])) for offset, fields in client.xrange(key)]
         client.close()
     found.sort(key=lambda entry: entry[0])

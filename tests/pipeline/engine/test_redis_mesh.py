@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from pipeline.engine.keys import Keys
 from pipeline.engine.mesh import Lease, LostWritesError, MeshUnavailableError
 from pipeline.engine.record import BEGINNING, Commit, Output
 from pipeline.engine.redis_mesh import RedisMesh
@@ -122,16 +123,16 @@ async def test_a_server_that_lost_writes_is_not_gone_on_with(mesh: RedisMesh, re
     records = await mesh.read({SIGNALS: BEGINNING}, count=10, wait_s=0)
     await mesh.commit([(lease, Commit("count", 0, {SIGNALS: records[-1].offset}, {SIGNALS: 2}))])
 
-    await redis.xtrim("t:s:signals:0", maxlen=0)
+    await redis.xtrim(mesh.keys.partition(SIGNALS), maxlen=0)
     await mesh.restore(lease, [SIGNALS])  # trimmed by somebody, but nothing is lost
 
-    await redis.delete("t:s:signals:0")
+    await redis.delete(mesh.keys.partition(SIGNALS))
     with pytest.raises(LostWritesError, match="lost writes"):
         await mesh.restore(lease, [SIGNALS])
 
 
 async def test_what_somebody_else_wrote_into_a_stream_does_not_stop_reading(mesh: RedisMesh, redis: Any) -> None:
-    await redis.xadd("t:s:signals:0", {"k": b"\xff\xfe", "other": "field"})
+    await redis.xadd(mesh.keys.partition(SIGNALS), {"k": b"\xff\xfe", "other": "field"})
     await mesh.publish([output(1)])
     assert [r.value for r in await mesh.read({SIGNALS: BEGINNING}, count=9, wait_s=0)] == [b"", b'{"number": 1}']
 
@@ -162,7 +163,7 @@ async def test_lag_is_what_redis_itself_shows(mesh: RedisMesh, redis: Any) -> No
 
 
 async def shown(redis: Any) -> list[tuple[str, int]]:
-    groups = await redis.xinfo_groups("t:s:signals:0")
+    groups = await redis.xinfo_groups(Keys("t").partition(SIGNALS))
     return sorted((group["name"].decode(), group["lag"]) for group in groups)
 
 

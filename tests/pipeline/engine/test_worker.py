@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.engine.inputs import inputs_of
+from pipeline.engine.keys import Keys
 from pipeline.engine.mesh import MeshUnavailableError
 from pipeline.engine.redis_mesh import RedisMesh
 from pipeline.engine.worker import Worker
@@ -45,7 +46,7 @@ async def test_a_topology_is_run_to_the_end(mesh: RedisMesh, redis: Any) -> None
         for stage in graph.stages
         for partition in range(3)
         for stream, _ in inputs_of(stage, partition)
-        for group in await redis.xinfo_groups(f"t:s:{stream}:{partition}")
+        for group in await redis.xinfo_groups(Keys("t").partition((stream, partition)))
         if group["name"].decode() == stage.id
     }
     assert set(groups.values()) == {0}
@@ -200,7 +201,7 @@ async def test_a_task_that_holds_half_an_event_is_never_committed(
 
 async def test_a_stage_that_cannot_read_its_state_halts_alone(mesh: RedisMesh, redis: Any) -> None:
     graph = topology(partitions=1)
-    await redis.hset("t:t:ask-world:0:state", "answered/a", "1 not a number")
+    await redis.hset(Keys("t").owned("ask-world", 0, "state"), "answered/a", "1 not a number")
     one = worker(mesh, graph)
     async with running(one):
         await publish(mesh, graph, [sample(1, "a", 1), sample(2, "a", 12)])
@@ -210,7 +211,7 @@ async def test_a_stage_that_cannot_read_its_state_halts_alone(mesh: RedisMesh, r
 
         await eventually(counted, saying="the other stages work")
         assert "cannot begin with what it had stored" in one.halted["ask-world", 0]
-    assert await redis.exists("t:t:ask-world:0:lease") == 0
+    assert await redis.exists(Keys("t").owned("ask-world", 0, "lease")) == 0
 
 
 async def test_steps_that_take_longer_than_the_lease_do_not_cost_it(mesh: RedisMesh) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agents.ports import ExecuteAction, ExecutionReport
+from pipeline.engine.keys import Keys
 from pipeline.engine.redis_mesh import RedisMesh
 from pipeline.engine.worker import Worker
 from tests.contracts.counting import AGENTS, line, sample
@@ -115,7 +116,7 @@ async def test_what_is_asked_for_a_lost_partition_is_cancelled_and_asked_by_the_
     async with running(one):
         await publish(mesh, graph, [line(1, "a", 1)])
         await eventually(lambda: gate.asked, saying="the question is asked")
-        await redis.set("t:t:ask-world:0:lease", "99 somebody", px=300)
+        await redis.set(Keys("t").owned("ask-world", 0, "lease"), "99 somebody", px=300)
         await eventually(lambda: gate.cancelled == ["line 1"], saying="it is cancelled")
         assert one.counts.fenced == 1
         gate.open()
@@ -130,7 +131,7 @@ async def test_an_answer_that_comes_back_after_the_lease_was_lost_has_no_effect(
     async with running(one):
         await publish(mesh, graph, [line(1, "a", 1)])
         await eventually(lambda: gate.asked, saying="the question is asked")
-        await redis.set("t:t:ask-world:0:lease", "99 somebody", px=300)
+        await redis.set(Keys("t").owned("ask-world", 0, "lease"), "99 somebody", px=300)
         gate.open()
         await eventually(lambda: one.counts.fenced == 1, saying="it is fenced", within_s=3)
         await eventually(lambda: idle(mesh, graph), saying="then it owns the partition again")
