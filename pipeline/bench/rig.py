@@ -176,9 +176,7 @@ class Rig:
 
     async def clear(self) -> None:
         """Delete everything of this namespace."""
-        names = [
-            name for pattern in self.mesh.keys.everything async for name in self._redis.scan_iter(pattern, count=1_000)
-        ]
+        names = [name async for name in self._redis.scan_iter(self.mesh.keys.everything, count=1_000)]
         for first in range(0, len(names), 1_000):
             await self._redis.unlink(*names[first : first + 1_000])
 

@@ -11,7 +11,8 @@
     {ns:n}:t:{stage}:{p}:state     hash     rows of the stage's tables ("<table>/<row>") and of the engine ("~...")
     {ns:n}:t:{stage}:{p}:offsets   hash     "<stream>/<p>" -> offset, "<stream>/<p>#" -> records read, "~commits" -> their number
     {ns:n}:t:{stage}:{p}:answers   hash     answers of the world for events that are not done
-    {ns}:workers                   zset     worker (and what it takes, see members.py) -> alive until (ms)
+    {ns:0}:partitions              hash     "stream <name>", "stage <id>" -> how many partitions it has
+    {ns:0}:workers                 zset     worker (and what it takes, see members.py) -> alive until (ms)
 
 The braces around ``ns:n`` are in the key: on a cluster what is between them decides the slot.  ``n`` is the partition's
 number (modulo ``SLOTS_MAX``), so everything of the same number is in one slot, whatever the stream or stage: what is
@@ -68,14 +69,19 @@ class Keys:
         return f"{{{self.namespace}:*}}:s:{stream}:*"
 
     @property
-    def workers(self) -> str:
-        """Who is alive."""
-        return f"{self.namespace}:workers"
+    def partition_counts(self) -> str:
+        """How many partitions streams and stages have."""
+        return f"{{{self.namespace}:0}}:partitions"
 
     @property
-    def everything(self) -> tuple[str, str]:
-        """Patterns of all keys of the namespace."""
-        return f"{{{self.namespace}:*", f"{self.namespace}:*"
+    def workers(self) -> str:
+        """Who is alive."""
+        return f"{{{self.namespace}:0}}:workers"
+
+    @property
+    def everything(self) -> str:
+        """A pattern of all keys of the namespace."""
+        return f"{{{self.namespace}:*"
 
 
 def slot_of(partition: int) -> int:
