@@ -3,10 +3,11 @@
 -- KEYS[1] lease    string  "<token>"; expires
 -- KEYS[2] state    hash    row -> value
 -- KEYS[3] offsets  hash    "<stream>/<p>" -> "<offset>", "<stream>/<p>#" -> records read since the beginning,
---                          "~commits" -> how many commits there were
+--                          "~commits", "~outputs", "~late" -> how many there were
 -- KEYS[4] answers  hash    answer key -> JSON
 -- KEYS[5..]        the input partitions, then the output partitions (streams)
--- ARGV: token, group, number of commits there must have been ("" when that is not known), number of inputs; per input: field, offset, records passed;
+-- ARGV: token, group, number of commits there must have been ("" when that is not known), number of outputs, how many
+--       of them go to the stream of late events; number of inputs; per input: field, offset, records passed;
 --       twice the number of rows to set; per row: name and value;  number of rows to delete; their names;
 --       number of answers; their keys; then per output: index into KEYS, key, event type, event
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
@@ -27,7 +28,8 @@ end
 local function lost(stream, read)
   return (about(stream)['entries-added'] or 0) < tonumber(read)
 end
-local commits = tonumber(redis.call('HGET', KEYS[3], '~commits') or 0)
+local counted = redis.call('HMGET', KEYS[3], '~commits', '~outputs', '~late')
+local commits = tonumber(counted[1] or 0)
 if ARGV[3] ~= '' and commits ~= tonumber(ARGV[3]) then
   if commits > tonumber(ARGV[3]) then
     return redis.error_reply('FENCED')
@@ -37,8 +39,11 @@ if ARGV[3] ~= '' and commits ~= tonumber(ARGV[3]) then
 end
 -- The first write is one that a full server refuses: once a script has written anything, nothing is refused to it.
 redis.call('HSET', KEYS[3], '~commits', commits + 1)
-local group, at, moves = ARGV[2], 5, {}
-for input = 1, tonumber(ARGV[4]) do
+local group, at, moves = ARGV[2], 7, {}
+if ARGV[4] ~= '0' then
+  moves = { '~outputs', (counted[2] or 0) + ARGV[4], '~late', (counted[3] or 0) + ARGV[5] }
+end
+for input = 1, tonumber(ARGV[6]) do
   local field, offset, passed = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local before = redis.call('HGET', KEYS[3], field .. '#')
   -- What was gone before this stage came counts as read, or it would lag for ever.
