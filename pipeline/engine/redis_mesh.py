@@ -6,27 +6,23 @@ offset with XREAD; the group's position is moved along inside the commit, for th
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import orjson
 from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from pipeline.engine.acknowledged import COMMITS, WHAT_TO_DO, Acknowledged
 from pipeline.engine.keys import Keys
-from pipeline.engine.mesh import FencedError, Lag, Lease, LostWritesError, MeshUnavailableError
+from pipeline.engine.mesh import FencedError, Lag, Lease, LostWritesError
 from pipeline.engine.outage import Outage
-from pipeline.engine.outputs import LATE
 from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored
+from pipeline.engine.redis_answers import field_of, fields_of, or_unavailable, outcome_of, text
 from pipeline.engine.server_check import Finding, ServerWatch, missing
 
 REMEMBERED_IDS = 10_000
@@ -34,46 +30,8 @@ _SOCKET_TIMEOUT_S = 10.0
 _BLOCK_MAX_S = 5.0
 _EVENTS_PER_CALL = 1_000
 """A script that appends holds up everybody else on the server for about five microseconds per event."""
-_LATE: Place = (LATE.name, 0)
 _LUA = files("pipeline.engine") / "lua"
-_WRITING = {"publish", "claim", "join", "commit", "record_answer"}
-_REFUSES_WRITES = ("MISCONF", "NOREPLICAS", "READONLY")
-_AWAY = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "UNBLOCKED")
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-_Method = Callable[Concatenate["RedisMesh", P], Coroutine[Any, Any, T]]
-
-
-def _or_unavailable(method: _Method[P, T]) -> _Method[P, T]:
-    """Tell what may succeed later from what never will, and keep the mesh's outage up to date."""
-    writing = method.__name__ in _WRITING
-
-    @wraps(method)
-    async def call(self: RedisMesh, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        task = asyncio.current_task()
-        cancelled_before = task.cancelling() if task is not None else 0
-        try:
-            answer = await method(self, *args, **kwargs)
-            if task is not None and task.cancelling() > cancelled_before:
-                # The client waits with asyncio.wait_for, which before Python 3.12 may swallow that it was cancelled.
-                raise asyncio.CancelledError
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            self.outage.failed("away", str(error))
-            msg = f"Redis did not take the call: {error}"
-            raise MeshUnavailableError(msg) from error
-        except ResponseError as error:
-            refuses = isinstance(error, OutOfMemoryError | ReadOnlyError) or str(error).startswith(_REFUSES_WRITES)
-            if refuses or str(error).startswith(_AWAY):
-                self.outage.failed("refuses writes" if refuses else "away", str(error))
-                msg = f"Redis did not take the call: {error}"
-                raise MeshUnavailableError(msg) from error
-            raise
-        self.outage.worked(writing=writing)
-        return answer
-
-    return call
+_SCRIPTS = ("publish", "claim", "renew", "release", "answer", "commit", "join")
 
 
 class RedisMesh:
@@ -128,19 +86,19 @@ class RedisMesh:
         )
         return cls(redis, namespace, acknowledged)
 
-    @_or_unavailable
+    @or_unavailable
     async def ping(self) -> None:
         """Meet the server, so that what is wrong with it is known before anything is done there."""
         await self._redis.ping()
 
-    @_or_unavailable
+    @or_unavailable
     async def publish(self, outputs: Sequence[Output]) -> int:
         new = 0
         for first in range(0, len(outputs), _EVENTS_PER_CALL):
             new += await self._publish_some(outputs[first : first + _EVENTS_PER_CALL])
         return new
 
-    @_or_unavailable
+    @or_unavailable
     async def read(self, places: Mapping[Place, Offset], *, count: int, wait_s: float) -> list[Record]:
         names = {self.keys.partition(place).encode(): place for place in places}
         block = [b"BLOCK", max(1, int(min(wait_s, _BLOCK_MAX_S) * 1000))] if wait_s > 0 else []
@@ -158,17 +116,17 @@ class RedisMesh:
                 except (TypeError, ValueError):  # trimmed away while it was read, or not ours
                     k = t = e = key = kind = value = b""
                 if k != b"k" or t != b"t" or e != b"e":
-                    key, kind, value = _fields_of(fields)
-                records.append(Record(stream, partition, offset, _text(key), _text(kind), value))
+                    key, kind, value = fields_of(fields)
+                records.append(Record(stream, partition, offset, text(key), text(kind), value))
         return records
 
-    @_or_unavailable
+    @or_unavailable
     async def claim(self, stage: str, partition: int, owner: str, ttl_s: float) -> Lease | None:
         keys = [self.keys.owned(stage, partition, what) for what in ("lease", "tokens")]
         token = await self._claim(keys=keys, args=[owner, int(ttl_s * 1000)])
         return Lease(stage, partition, token.decode()) if token else None
 
-    @_or_unavailable
+    @or_unavailable
     async def renew(self, leases: Iterable[Lease], ttl_s: float) -> list[Lease]:
         held = list(leases)
         if not held:
@@ -177,20 +135,20 @@ class RedisMesh:
         lost = await self._renew(keys=keys, args=[int(ttl_s * 1000), *(lease.token for lease in held)])
         return [held[index - 1] for index in lost]
 
-    @_or_unavailable
+    @or_unavailable
     async def release(self, lease: Lease) -> None:
         await self._release(keys=[self.keys.owned(lease.stage, lease.partition, "lease")], args=[lease.token])
 
-    @_or_unavailable
+    @or_unavailable
     async def join(self, worker: str, ttl_s: float) -> list[str]:
         alive = await self._join(keys=[self.keys.workers], args=[worker, int(ttl_s * 1000)])
         return sorted(name.decode() for name in alive)
 
-    @_or_unavailable
+    @or_unavailable
     async def leave(self, worker: str) -> None:
         await self._redis.zrem(self.keys.workers, worker)
 
-    @_or_unavailable
+    @or_unavailable
     async def restore(self, lease: Lease, inputs: Sequence[Place]) -> Restored:
         pipe = self._redis.pipeline(transaction=True)
         for what in ("offsets", "state", "answers"):
@@ -202,19 +160,19 @@ class RedisMesh:
             if isinstance(failure, Exception):
                 raise failure
         restored = Restored(
-            offsets={place: Offset.parse(offsets.get(_field(place).encode(), b"0-0")) for place in inputs},
+            offsets={place: Offset.parse(offsets.get(field_of(place).encode(), b"0-0")) for place in inputs},
             state={row.decode(): value for row, value in state.items()},
             answers={key.decode(): orjson.loads(value) for key, value in answers.items()},
         )
         self._acknowledged.restored(lease, int(offsets.get(COMMITS.encode(), 0)))
         for place, info in zip(inputs, streams, strict=True):
-            read = int(offsets.get(f"{_field(place)}#".encode(), 0))
+            read = int(offsets.get(f"{field_of(place)}#".encode(), 0))
             if reason := missing(restored.offsets[place], read, None if isinstance(info, RedisError) else info):
-                msg = f"{lease.stage} has committed {restored.offsets[place]} of {_field(place)}, but {reason}. {WHAT_TO_DO}"
+                msg = f"{lease.stage} has committed {restored.offsets[place]} of {field_of(place)}, but {reason}. {WHAT_TO_DO}"
                 raise LostWritesError(msg)
         return restored
 
-    @_or_unavailable
+    @or_unavailable
     async def commit(self, commits: Sequence[tuple[Lease, Commit]]) -> list[FencedError | None]:
         results = await self._evaluate(commits)
         forgotten = [n for n, result in enumerate(results) if isinstance(result, NoScriptError)]
@@ -223,25 +181,25 @@ class RedisMesh:
             again = await self._evaluate([commits[n] for n in forgotten])
             for n, result in zip(forgotten, again, strict=True):
                 results[n] = result
-        outcomes = [_outcome(lease, result) for (lease, _), result in zip(commits, results, strict=True)]
+        outcomes = [outcome_of(lease, result) for (lease, _), result in zip(commits, results, strict=True)]
         for (lease, _), outcome in zip(commits, outcomes, strict=True):
             if outcome is None:
                 self._acknowledged.committed(lease)
         return outcomes
 
-    @_or_unavailable
+    @or_unavailable
     async def record_answer(self, lease: Lease, key: str, answer: bytes) -> None:
         keys = [self.keys.owned(lease.stage, lease.partition, what) for what in ("lease", "answers")]
         try:
             await self._answer(keys=keys, args=[lease.token, key, answer])
         except ResponseError as error:
-            raise _outcome(lease, error) or error from error
+            raise outcome_of(lease, error) or error from error
 
-    @_or_unavailable
+    @or_unavailable
     async def lags(self, consumers: Sequence[tuple[str, int, Place]]) -> list[Lag]:
         pipe = self._redis.pipeline(transaction=False)
         for stage, partition, place in consumers:
-            pipe.hget(self.keys.owned(stage, partition, "offsets"), f"{_field(place)}#")
+            pipe.hget(self.keys.owned(stage, partition, "offsets"), f"{field_of(place)}#")
             pipe.xinfo_stream(self.keys.partition(place))
         answers = await pipe.execute(raise_on_error=False)
         lags = []
@@ -254,14 +212,14 @@ class RedisMesh:
             lags.append(Lag(stage, place[0], place[1], max(0, waiting)))
         return lags
 
-    @_or_unavailable
+    @or_unavailable
     async def committed(self, consumers: Sequence[tuple[str, int, Place]]) -> list[Offset]:
         pipe = self._redis.pipeline(transaction=False)
         for stage, partition, place in consumers:
-            pipe.hget(self.keys.owned(stage, partition, "offsets"), _field(place))
+            pipe.hget(self.keys.owned(stage, partition, "offsets"), field_of(place))
         return [BEGINNING if found is None else Offset.parse(found) for found in await pipe.execute()]
 
-    @_or_unavailable
+    @or_unavailable
     async def trim(self, place: Place, before: Offset) -> int:
         return int(await self._redis.xtrim(self.keys.partition(place), minid=str(before), approximate=False))
 
@@ -314,11 +272,10 @@ class RedisMesh:
     def _commit_call(self, lease: Lease, commit: Commit) -> tuple[list[str], list[Any]]:
         keys = [self.keys.owned(lease.stage, lease.partition, w) for w in ("lease", "state", "offsets", "answers")]
         before = self._acknowledged.commits_before(lease)
-        args: list[Any] = [lease.token, lease.stage, "" if before is None else before, len(commit.outputs), 0]
-        args.append(len(commit.offsets))
+        args: list[Any] = [lease.token, lease.stage, "" if before is None else before, len(commit.offsets)]
         for place, offset in commit.offsets.items():
             keys.append(self.keys.partition(place))
-            args += [_field(place), str(offset), commit.records.get(place, 0)]
+            args += [field_of(place), str(offset), commit.records.get(place, 0)]
         kept = [part for row, value in commit.state.items() if value is not None for part in (row, value)]
         gone = [row for row, value in commit.state.items() if value is None]
         args += [len(kept), *kept, len(gone), *gone, len(commit.answered), *commit.answered]
@@ -329,37 +286,4 @@ class RedisMesh:
                 keys.append(self.keys.partition(place))
                 index[place] = len(keys)
             args += [index[place], output.key, output.event_type, output.value]
-        if _LATE in index:
-            args[4] = sum(output.stream == LATE.name for output in commit.outputs)
         return keys, args
-
-
-def _fields_of(fields: list[bytes] | None) -> tuple[bytes, bytes, bytes]:
-    """Of an entry somebody else wrote, which may lack our fields; stages pass it over, a sink cannot decode it."""
-    found = dict(zip(*[iter(fields or ())] * 2, strict=False))
-    return found.get(b"k", b""), found.get(b"t", b""), found.get(b"e", b"")
-
-
-def _text(found: bytes) -> str:
-    return str(found, "utf-8", "replace")
-
-
-def _field(place: Place) -> str:
-    return f"{place[0]}/{place[1]}"
-
-
-_SCRIPTS = ("publish", "claim", "renew", "release", "answer", "commit", "join")
-
-
-def _outcome(lease: Lease, result: Any) -> FencedError | None:
-    if isinstance(result, ResponseError) and "FENCED" in str(result):
-        msg = (
-            f"token {lease.token!r} of {lease.stage}/{lease.partition} has expired or was passed on; drop the partition"
-        )
-        return FencedError(msg)
-    if isinstance(result, ResponseError) and "LOST" in str(result):
-        msg = f"{lease.stage}/{lease.partition} cannot commit: {str(result).removeprefix('LOST ')}. {WHAT_TO_DO}"
-        raise LostWritesError(msg)
-    if isinstance(result, Exception):
-        raise result
-    return None
