@@ -21,6 +21,7 @@ from pipeline.engine.acknowledged import COMMITS, WHAT_TO_DO, Acknowledged
 from pipeline.engine.keys import Keys
 from pipeline.engine.mesh import FencedError, Lag, Lease, LostWritesError
 from pipeline.engine.outage import Outage
+from pipeline.engine.outputs import LATE
 from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored
 from pipeline.engine.redis_answers import field_of, fields_of, or_unavailable, outcome_of, text
 from pipeline.engine.server_check import Finding, ServerWatch, missing
@@ -30,6 +31,7 @@ _SOCKET_TIMEOUT_S = 10.0
 _BLOCK_MAX_S = 5.0
 _EVENTS_PER_CALL = 1_000
 """A script that appends holds up everybody else on the server for about five microseconds per event."""
+_LATE: Place = (LATE.name, 0)
 _LUA = files("pipeline.engine") / "lua"
 _SCRIPTS = ("publish", "claim", "renew", "release", "answer", "commit", "join")
 
@@ -272,7 +274,8 @@ class RedisMesh:
     def _commit_call(self, lease: Lease, commit: Commit) -> tuple[list[str], list[Any]]:
         keys = [self.keys.owned(lease.stage, lease.partition, w) for w in ("lease", "state", "offsets", "answers")]
         before = self._acknowledged.commits_before(lease)
-        args: list[Any] = [lease.token, lease.stage, "" if before is None else before, len(commit.offsets)]
+        args: list[Any] = [lease.token, lease.stage, "" if before is None else before, len(commit.outputs), 0]
+        args.append(len(commit.offsets))
         for place, offset in commit.offsets.items():
             keys.append(self.keys.partition(place))
             args += [field_of(place), str(offset), commit.records.get(place, 0)]
@@ -286,4 +289,6 @@ class RedisMesh:
                 keys.append(self.keys.partition(place))
                 index[place] = len(keys)
             args += [index[place], output.key, output.event_type, output.value]
+        if _LATE in index:
+            args[4] = sum(output.stream == LATE.name for output in commit.outputs)
         return keys, args
