@@ -16,7 +16,7 @@ from pipeline.archive.archivist import Archivist
 from pipeline.archive.folder import Archive
 from pipeline.engine.asking import Handlers
 from pipeline.engine.inputs import inputs_of
-from pipeline.engine.mesh import LostWritesError, MeshUnavailableError
+from pipeline.engine.mesh import LostWritesError, MeshUnavailableError, PartitionsChangedError
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.redis_mesh import RedisMesh
 from pipeline.engine.retention import Janitor
@@ -47,7 +47,7 @@ INTAKE = "intake"
 KNOWN_STREAMS = ("incidents", "diagnoses", "plans", "actions", "outcomes", "lessons")
 """What the knowledge keeps."""
 
-FATAL = (LostWritesError, UnfitServerError)
+FATAL = (LostWritesError, PartitionsChangedError, UnfitServerError)
 """Nothing may go on after these: somebody must decide."""
 REFUSED_WHEN_FULL = Keeping("refuse")
 _MEET_WITHIN_S = 3.0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pipeline.engine.attempt import overrides
+from pipeline.engine.outputs import OPERATION_STREAMS
 from pipeline.engine.record import Place
-from topology.graph import Stage
+from topology.graph import Stage, Stream, Topology
 from topology.payloads.collaboration import HelpRequested
 from topology.payloads.lessons import ExperienceRecorded
 
@@ -12,6 +13,17 @@ from topology.payloads.lessons import ExperienceRecorded
 def inputs_of(stage: Stage, partition: int) -> list[Place]:
     """The partitions a task of the stage reads: the same number of every input, since they are co-partitioned."""
     return [(stream.name, partition) for stream in stage.inputs]
+
+
+def partitions_of(topology: Topology) -> dict[str, int]:
+    """How many partitions everything has whose keys must stay where they are: what a mesh is told (``Mesh.declare``)."""
+    streams = [*topology.streams.values(), *OPERATION_STREAMS]
+    return {**dict(map(stream_partitions, streams)), **{f"stage {s.id}": s.partitions for s in topology.stages}}
+
+
+def stream_partitions(stream: Stream) -> tuple[str, int]:
+    """The same of one stream."""
+    return f"stream {stream.name}", stream.partitions
 
 
 def wanted_types(stage: Stage) -> frozenset[str]:

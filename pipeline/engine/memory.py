@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from pipeline.engine.mesh import FencedError, Lag, Lease
+from pipeline.engine.mesh import FencedError, Lag, Lease, refuse_other_partitions
 from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored
 
 REMEMBERED_IDS = 10_000
@@ -46,8 +46,13 @@ class MemoryMesh:
         self._partitions: dict[Place, _Partition] = defaultdict(_Partition)
         self._owned: dict[tuple[str, int], _Owned] = defaultdict(_Owned)
         self._workers: dict[str, int] = {}
+        self._partitions_of: dict[str, int] = {}
         self._last = BEGINNING
         self._appended = asyncio.Event()
+
+    async def declare(self, partitions: Mapping[str, int]) -> None:
+        refuse_other_partitions(self._partitions_of, partitions)
+        self._partitions_of.update(partitions)
 
     async def publish(self, outputs: Sequence[Output]) -> int:
         new = 0

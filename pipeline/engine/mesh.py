@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pipeline.engine.record import Commit, Offset, Output, Place, Record, Restored
-from topology.errors import AiopsError, RetryableError
+from topology.errors import AiopsError, ConfigurationError, RetryableError
 
 
 class MeshUnavailableError(RetryableError):
@@ -20,6 +20,10 @@ class MeshUnavailableError(RetryableError):
 
 class FencedError(AiopsError):
     """Somebody else owns the partition now; drop everything held for it."""
+
+
+class PartitionsChangedError(ConfigurationError):
+    """The topology declares another number of partitions than the deployment has; keys would miss their state."""
 
 
 class LostWritesError(AiopsError):
@@ -49,12 +53,37 @@ class Lag:
     waiting: int
 
 
+def refuse_other_partitions(known: Mapping[str, int], declared: Mapping[str, int]) -> None:
+    """Raise :class:`PartitionsChangedError` where what is declared differs from what is known."""
+    changed = [name for name, count in declared.items() if known.get(name, count) != count]
+    if changed:
+        found = ", ".join(f"{name} with {declared[name]} partitions, not {known[name]}" for name in changed)
+        msg = (
+            f"the topology declares {found} as this deployment has it; keys would come to partitions where their order "
+            f"and what is remembered of them is not. Put the number back; or give streams and the stages that read them "
+            f"new names, or the deployment another AIOPS_NAMESPACE, and start from nothing there"
+        )
+        raise PartitionsChangedError(msg)
+
+
 class Mesh(Protocol):
     """Streams of partitions, and what stages know about them.
 
     Every method may raise :class:`MeshUnavailableError`.  Whether the call had an effect is then unknown: of a commit
     only a new ``restore`` tells; everything else may simply be called again.
     """
+
+    async def declare(self, partitions: Mapping[str, int]) -> None:
+        """Say how many partitions streams and stages have; the first to say so decides, for as long as the mesh lasts.
+
+        A key's place, and so its order and its state, follows from that number.
+
+        Args:
+            partitions: as :func:`pipeline.engine.inputs.partitions_of` names them.
+
+        Raises:
+            PartitionsChangedError: somebody else said otherwise.
+        """
 
     async def publish(self, outputs: Sequence[Output]) -> int:
         """Append events from outside; durable when it returns.

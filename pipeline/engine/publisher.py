@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from pipeline.engine.inputs import stream_partitions
 from pipeline.engine.mesh import Mesh
 from pipeline.engine.record import output_for
 from topology.errors import TopologyError
@@ -15,7 +16,7 @@ Publish = Callable[[Sequence[Event[Payload]]], Awaitable[int]]
 
 
 class Publisher:
-    """A ``Publish`` for one stream of a mesh.
+    """A ``Publish`` for one stream of a mesh; raises ``PartitionsChangedError`` where the mesh has it otherwise.
 
     Attributes:
         published: events that were new, since the start.
@@ -25,6 +26,7 @@ class Publisher:
     def __init__(self, mesh: Mesh, stream: Stream) -> None:
         self._mesh = mesh
         self._stream = stream
+        self._declared = False
         self.published = 0
         self.repeated = 0
 
@@ -38,6 +40,9 @@ class Publisher:
 
     async def __call__(self, events: Sequence[Event[Payload]]) -> int:
         self.check(events)
+        if not self._declared:
+            await self._mesh.declare(dict([stream_partitions(self._stream)]))
+            self._declared = True
         new = await self._mesh.publish([output_for(self._stream, event) for event in events])
         self.published += new
         self.repeated += len(events) - new

@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from pipeline.engine.acknowledged import COMMITS, WHAT_TO_DO, Acknowledged
 from pipeline.engine.keys import Keys
-from pipeline.engine.mesh import FencedError, Lag, Lease, LostWritesError
+from pipeline.engine.mesh import FencedError, Lag, Lease, LostWritesError, refuse_other_partitions
 from pipeline.engine.outage import Outage
 from pipeline.engine.outputs import LATE
 from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored
@@ -92,6 +92,17 @@ class RedisMesh:
     async def ping(self) -> None:
         """Meet the server, so that what is wrong with it is known before anything is done there."""
         await self._redis.ping()
+
+    @or_unavailable
+    async def declare(self, partitions: Mapping[str, int]) -> None:
+        known = await self._partitions_of(partitions)
+        new = [name for name in partitions if name not in known]
+        if new:  # only then is anything written: a full server takes no write, and need not
+            pipe = self._redis.pipeline(transaction=False)
+            for name in new:
+                pipe.hsetnx(self.keys.partition_counts, name, partitions[name])
+            await pipe.execute()
+            await self._partitions_of(partitions)
 
     @or_unavailable
     async def publish(self, outputs: Sequence[Output]) -> int:
@@ -227,6 +238,12 @@ class RedisMesh:
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+    async def _partitions_of(self, declared: Mapping[str, int]) -> dict[str, int]:
+        counts = await self._redis.hmget(self.keys.partition_counts, list(declared))
+        known = {name: int(count) for name, count in zip(declared, counts, strict=True) if count is not None}
+        refuse_other_partitions(known, declared)
+        return known
 
     async def _publish_some(self, outputs: Sequence[Output]) -> int:
         index: dict[Place, int] = {}

@@ -16,7 +16,7 @@ import orjson
 from pipeline.engine.asking import Asker, Handlers, failed
 from pipeline.engine.attempt import OpenQuestion
 from pipeline.engine.garbage import look_for_cycles_rarely
-from pipeline.engine.inputs import inputs_of
+from pipeline.engine.inputs import inputs_of, partitions_of
 from pipeline.engine.members import Member, owner_among
 from pipeline.engine.mesh import FencedError, Lease, LostWritesError, Mesh, MeshUnavailableError
 from pipeline.engine.owned import Holdings, Owned
@@ -75,6 +75,7 @@ class Worker:
     ) -> None:
         wanted = None if stages is None else set(stages)
         self._mesh = mesh
+        self._partitions = partitions_of(topology)
         self._stages = [stage for stage in topology.stages if wanted is None or stage.id in wanted]
         self._asker = Asker(handlers)
         self._name = name
@@ -116,11 +117,13 @@ class Worker:
         Raises:
             MeshUnavailableError: the mesh is away; run again later, nothing is lost.
             LostWritesError: the mesh's server lost writes; somebody must decide.
+            PartitionsChangedError: keys would miss their state; nothing was done.
         """
         self._stopping = False
         look_for_cycles_rarely()
         reader = Reader(self._mesh, self._owned, self._wake)
         clock = asyncio.get_running_loop()
+        await self._mesh.declare(self._partitions)
         try:
             while not self._stopping:
                 if await self._tend_leases():

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pipeline.engine.mesh import FencedError, Lease, Mesh
+from pipeline.engine.mesh import FencedError, Lease, Mesh, PartitionsChangedError
 from pipeline.engine.record import BEGINNING, Commit, Output, partition_of
 from tests.contracts.meshes import MESHES, opened
 from tests.polling import eventually
@@ -159,3 +159,13 @@ def test_keys_fall_into_the_partitions_kafka_would_choose(key: str, partition: i
     if expected is not None:
         assert partition_of(key, 1000) == expected % 1000
     assert 0 <= partition_of(key, 7) < 7
+
+
+async def test_the_first_to_say_how_many_partitions_there_are_decides(mesh: Mesh) -> None:
+    await mesh.declare({"stream signals": 4, "stage count": 4})
+    await mesh.declare({"stream signals": 4, "stream added": 2})
+    with pytest.raises(PartitionsChangedError, match="stream signals with 8 partitions, not 4"):
+        await mesh.declare({"stream signals": 8, "stream new": 1})
+    await mesh.declare({"stream new": 2})  # what was refused has declared nothing
+    with pytest.raises(PartitionsChangedError, match="stage count with 2 partitions, not 4"):
+        await mesh.declare({"stage count": 2})
