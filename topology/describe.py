@@ -10,7 +10,7 @@ from textwrap import wrap
 
 from topology.durations import show_duration
 from topology.event import Payload
-from topology.graph import Stage, Stream, Topology
+from topology.graph import Edge, Stage, Stream, Topology
 from topology.payloads.operation import TickPassed
 
 LINE_LENGTH = 120
@@ -35,7 +35,7 @@ def mermaid(topology: Topology) -> str:
         else:
             lines += [f"    {node}" for node in nodes]
     for stage in topology.stages:
-        lines += [f"    {_stream_node(stream)} --> {_stage_node(stage)}" for stream in stage.inputs]
+        lines += [f"    {_stream_node(s)} {_arrow(stage, s)} {_stage_node(stage)}" for s in stage.inputs]
         lines += [f"    {_stage_node(stage)} --> {_stream_node(stream)}" for stream in _outputs(stage)]
     return "\n".join([*lines, ""])
 
@@ -55,14 +55,34 @@ def _stream_lines(stream: Stream) -> Iterator[str]:
 def _stage_lines(stage: Stage) -> Iterator[str]:
     yield f"  {stage.id} ({stage.spec.agent})"
     for stream in stage.inputs:
-        taken = stage.agent_class.consumes & stream.carries
+        edge = stage.edges.get(stream.name, Edge())
+        taken = stage.agent_class.consumes & (stream.carries if edge.where is None else frozenset(edge.where))
         ticks = stage.agent_class.consumes & {TickPassed} if stream.spec.ticks else frozenset()
         yield from _wrapped(f"      <-- {stream.name}: ", _names(taken | ticks))
+        yield from (f"          {line}" for line in _edge_lines(edge, taken))
     for stream in _outputs(stage):
         put = [payload for payload, target in stage.routes.items() if target is stream]
         yield from _wrapped(f"      --> {stream.name}: ", _names(put))
     for name in sorted(declared.name for declared in stage.agent_class.state_declarations().values()):
         yield f"      remembers {name}"
+
+
+def _edge_lines(edge: Edge, taken: Iterable[type[Payload]]) -> Iterator[str]:
+    """What narrows an input, and what happens when the stage falls behind there."""
+    for text in sorted({each.text for payload in taken for each in (edge.where or {}).get(payload, ())}):
+        only = [payload for payload in taken if any(each.text == text for each in (edge.where or {})[payload])]
+        yield f"{_names(only)} where {text}"
+    if edge.lag_max is not None:
+        then = "its writers wait" if edge.when_full == "block" else "the oldest are shed"
+        first = f", first where {edge.shed_first.text}" if edge.shed_first else ""
+        last = f", last where {edge.shed_last.text}" if edge.shed_last else ""
+        yield f"when more than {edge.lag_max:,} wait in a partition, {then}{first}{last}"
+
+
+def _arrow(stage: Stage, stream: Stream) -> str:
+    where = stage.edges.get(stream.name, Edge()).where
+    taken = stage.agent_class.consumes & frozenset(where or ())
+    return "-->" if where is None or taken == stage.agent_class.consumes & stream.carries else f"-->|{_names(taken)}|"
 
 
 def _outputs(stage: Stage) -> list[Stream]:

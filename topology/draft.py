@@ -17,10 +17,11 @@ from topology.defects import Defect, Path, Places, did_you_mean, show_names
 from topology.errors import ConfigurationError
 from topology.event import Payload
 from topology.explain import explain
-from topology.graph import Stream
+from topology.graph import Edge, Stream
 from topology.parse import ParsedTopology
 from topology.registry import registered
 from topology.spec import StageSpec, TopologySpec
+from topology.subscription import Subscription, unknown_stream
 
 AgentLoader = Callable[[str], object]
 """Gives what ``module:Class`` names; it is checked here that this is an agent class.  Raises ConfigurationError, ImportError or AttributeError when there is none."""
@@ -39,11 +40,17 @@ class DraftStage:
     config: AgentConfig | None
     inputs: tuple[Stream, ...]
     outputs: tuple[Stream, ...]
+    edges: Mapping[str, Edge]
 
     @property
     def id(self) -> str:
         """The declared id; in a draft it may not be unique."""
         return self.spec.id
+
+    def takes(self, stream: Stream) -> frozenset[type[Payload]]:
+        """The types carried by an input that the declaration lets through, whether the agent consumes them or not."""
+        edge = self.edges.get(stream.name)
+        return stream.carries if edge is None or edge.where is None else frozenset(edge.where)
 
     def outputs_for(self, payload_type: type[Payload]) -> tuple[Stream, ...]:
         """The declared output streams that carry a type: one, when all is well."""
@@ -123,36 +130,33 @@ def _stage(
 ) -> DraftStage:
     places = parsed.places
 
-    def ends(side: str, names: tuple[str, ...], does: str) -> tuple[Stream, ...]:
-        for index, name in enumerate(names):
-            if name not in streams:
-                defects.append(
-                    places.defect(
-                        (*path, side, index),
-                        found=f"stage {stage.id!r} {does} {name!r}",
-                        expected=f"a declared stream ({show_names(streams)})",
-                        remedy=did_you_mean(name, streams, f"declare {name!r} under `streams`, or correct the name"),
-                    )
+    outputs = []
+    for index, name in enumerate(stage.emits):
+        if name not in streams:
+            found = f"stage {stage.id!r} writes to {name!r}"
+            defects.append(unknown_stream(places, (*path, "emits", index), found, name, streams))
+        elif name in stage.emits[:index]:
+            defects.append(
+                places.defect(
+                    (*path, "emits", index),
+                    found=f"stage {stage.id!r} writes to {name!r} a second time",
+                    expected="every stream once",
+                    remedy="remove one of them",
                 )
-            elif name in names[:index]:
-                defects.append(
-                    places.defect(
-                        (*path, side, index),
-                        found=f"stage {stage.id!r} {does} {name!r} a second time",
-                        expected="every stream once",
-                        remedy="remove one of them",
-                    )
-                )
-        return tuple(streams[name] for name in dict.fromkeys(names) if name in streams)
-
+            )
+        else:
+            outputs.append(streams[name])
     agent_class = _agent_class(stage, path, places, load, defects)
+    subscription = Subscription(stage, path, places, streams, agent_class)
+    defects += subscription.defects
     return DraftStage(
         stage,
         path,
         agent_class,
         _config(stage, path, agent_class, parsed, defects) if agent_class else None,
-        ends("consumes", stage.consumes, "reads"),
-        ends("emits", stage.emits, "writes to"),
+        subscription.inputs,
+        tuple(outputs),
+        subscription.edges,
     )
 
 

@@ -67,8 +67,9 @@ def _registration(draft: Draft, stage: DraftStage) -> Iterator[Defect]:
 
 
 def _consumed(draft: Draft, stage: DraftStage) -> Iterator[Defect]:
-    if stage.agent_class is None or not _fully_known(draft, stage.spec.consumes):
+    if stage.agent_class is None or not _inputs_known(draft, stage):
         return
+    chosen = any(entry.type or entry.types for entry in stage.spec.inputs)
     inputs = ", ".join(repr(stream.name) for stream in stage.inputs)
     for wanted in _sorted(stage.agent_class.consumes):
         if wanted is TickPassed:
@@ -87,6 +88,7 @@ def _consumed(draft: Draft, stage: DraftStage) -> Iterator[Defect]:
                 found=f"stage {stage.id!r} ({stage.spec.agent}) consuming {wanted.__name__}, and reading only {inputs}",
                 expected=f"an input stream that carries {wanted.__name__}",
                 remedy=f"{remedy}add {wanted.__name__} to what {inputs} carries",
+                severity="warning" if chosen else "error",  # who names types may mean to leave others out
             )
 
 
@@ -120,11 +122,11 @@ def _emitted(draft: Draft, stage: DraftStage) -> Iterator[Defect]:
 def _idle_edges(draft: Draft, stage: DraftStage) -> Iterator[Defect]:
     """Edges that are allowed, but over which nothing will ever go."""
     agent = stage.agent_class
-    if agent is None or not _fully_known(draft, (*stage.spec.consumes, *stage.spec.emits)):
+    if agent is None or not (_inputs_known(draft, stage) and _fully_known(draft, stage.spec.emits)):
         return
     for stream in stage.inputs:
         ticking = TickPassed in agent.consumes and stream.spec.ticks is not None
-        if not ticking and stream.carries.isdisjoint(agent.consumes):
+        if not ticking and stage.takes(stream).isdisjoint(agent.consumes):
             yield draft.places.defect(
                 (*stage.path, "consumes"),
                 found=f"stage {stage.id!r} reading {stream.name!r}, which carries nothing it consumes",
@@ -141,6 +143,15 @@ def _idle_edges(draft: Draft, stage: DraftStage) -> Iterator[Defect]:
                 remedy=f"take {stream.name!r} from its `emits`",
                 severity="warning",
             )
+
+
+def _inputs_known(draft: Draft, stage: DraftStage) -> bool:
+    """Whether nothing is missing from what the stage reads, which would have been told already."""
+    around = (*stage.path, "consumes")
+    if any(defect.path[: len(around)] == around and defect.severity == "error" for defect in draft.defects):
+        return False
+    by_type = any(entry.type for entry in stage.spec.inputs)
+    return _fully_known(draft, draft.streams if by_type else [stream.name for stream in stage.inputs])
 
 
 def _fully_known(draft: Draft, names: Collection[str]) -> bool:

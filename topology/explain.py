@@ -11,18 +11,21 @@ from pydantic_core import ErrorDetails
 
 from topology.defects import Defect, Path, Places, did_you_mean, show_names
 
+_NOT_WRITTEN = ("[key]", "[input]", "[name]")
+"""Parts of pydantic's paths that are not in the document: a key itself, and the forms an input may have."""
+
 
 def explain(error: ValidationError, model: type[BaseModel], places: Places, at: Path = ()) -> list[Defect]:
     """One defect for each complaint about a model that was declared at a path."""
     complaints = error.errors(include_url=False)
-    inside = {details["loc"][:-1] for details in complaints}
+    inside = {details["loc"][:length] for details in complaints for length in range(len(details["loc"]))}
     # Pydantic also calls a list too short when its items were refused.
     told = [details for details in complaints if details["type"] != "too_short" or details["loc"] not in inside]
     return [_defect(details, model, places, at) for details in told]
 
 
 def _defect(details: ErrorDetails, model: type[BaseModel], places: Places, at: Path) -> Defect:
-    loc = tuple(part for part in details["loc"] if part != "[key]")
+    loc = tuple(part for part in details["loc"] if part not in _NOT_WRITTEN)
     path = (*at, *loc)
     kind = details["type"]
     if kind == "missing":

@@ -16,12 +16,13 @@ Step = tuple[DraftStage, Stream]
 def flow_defects(
     draft: Draft, *, written_outside: Collection[str], read_outside: Collection[str] | None
 ) -> Iterator[Defect]:
-    """What a reader of the graph would wonder about; none of it keeps the topology from running."""
+    """What a reader of the graph would wonder about; only stages that wait for each other keep it from running."""
     written = {stream.name for stage in draft.stages for stream in stage.outputs} | set(written_outside)
     yield from _unwritten(draft, written)
     yield from _unread(draft, read_outside)
     yield from _unreachable(draft, written, written_outside)
     yield from _loops(draft)
+    yield from _blocking_loops(draft)
 
 
 def _unwritten(draft: Draft, written: Collection[str]) -> Iterator[Defect]:
@@ -73,6 +74,39 @@ def _unreachable(draft: Draft, written: Collection[str], written_outside: Collec
 def _loops(draft: Draft) -> Iterator[Defect]:
     """Feedback without a timer in it: it may be meant, but nothing slows it down."""
     following = {stage.path: _followers(draft, stage) for stage in draft.stages}
+    for start, loop in _told_once(draft, following):
+        if any(stream.spec.ticks for _, stream in loop):
+            continue
+        yield draft.places.defect(
+            start.path,
+            found=f"a loop without ticks: {_way(loop)} -> {start.id}",
+            expected="an end to every story that goes round",
+            remedy="see that one of these stages stops, or give one of the streams `ticks` to pace it",
+            severity="info",
+        )
+
+
+def _blocking_loops(draft: Draft) -> Iterator[Defect]:
+    """Stages that would wait for each other for ever: each writes a stream on which the next lets it wait."""
+    following: dict[Path, list[Step]] = {}
+    for stage in draft.stages:
+        following[stage.path] = [
+            (other, stream)
+            for stream in stage.outputs
+            for other in draft.stages
+            if stream.name in other.edges and other.edges[stream.name].blocks
+        ]
+    for start, loop in _told_once(draft, following):
+        yield draft.places.defect(
+            start.path,
+            found=f"a loop of stages that let each other wait: {_way(loop)} -> {start.id}",
+            expected="an end of every chain of `lag_max` with `when_full: block`",
+            remedy="take `lag_max` from one of these inputs, or let it shed",
+        )
+
+
+def _told_once(draft: Draft, following: Mapping[Path, list[Step]]) -> Iterator[tuple[DraftStage, tuple[Step, ...]]]:
+    """Loops, each with a stage it begins at; of those that share stages one."""
     told: set[Path] = set()
     for start in draft.stages:
         if start.path in told:
@@ -81,16 +115,11 @@ def _loops(draft: Draft) -> Iterator[Defect]:
         if not loop:
             continue
         told |= {stage.path for stage, _ in loop}
-        if any(stream.spec.ticks for _, stream in loop):
-            continue
-        way = " -> ".join(f"{stage.id} -> [{stream.name}]" for stage, stream in loop)
-        yield draft.places.defect(
-            start.path,
-            found=f"a loop without ticks: {way} -> {start.id}",
-            expected="an end to every story that goes round",
-            remedy="see that one of these stages stops, or give one of the streams `ticks` to pace it",
-            severity="info",
-        )
+        yield start, loop
+
+
+def _way(loop: tuple[Step, ...]) -> str:
+    return " -> ".join(f"{stage.id} -> [{stream.name}]" for stage, stream in loop)
 
 
 def _followers(draft: Draft, stage: DraftStage) -> list[Step]:
@@ -101,7 +130,9 @@ def _followers(draft: Draft, stage: DraftStage) -> list[Step]:
     for emitted in sorted(stage.agent_class.emits, key=lambda payload: payload.__name__):
         for stream in stage.outputs_for(emitted):
             for index, other in enumerate(draft.stages):
-                if other.agent_class and stream in other.inputs and emitted in other.agent_class.consumes:
+                if other.agent_class is None or stream not in other.inputs:
+                    continue
+                if emitted in other.agent_class.consumes and emitted in other.takes(stream):
                     found.setdefault(index, (other, stream))
     return [found[index] for index in sorted(found)]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from topology.agent import Agent, AgentConfig
+from topology.condition import Condition
 from topology.event import Payload
 from topology.moments import span_us
 from topology.payloads.operation import TickPassed
@@ -40,15 +41,49 @@ class Stream:
         return payload_type in self.carries or payload_type is TickPassed
 
 
+Priority = Literal["low", "normal", "high"]
+PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
+"""The later the sooner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """How a stage takes one of its inputs, where that is not simply everything it consumes.
+
+    Attributes:
+        where: the payload classes that are taken, each with conditions of which one must hold; with none, every event of
+            it is taken.  None for whatever the agent consumes.
+        lag_max: how many events may wait in a partition before ``when_full`` applies; None for any number.
+        shed_first: what is shed before everything else.
+        shed_last: what is shed only when all else is not enough.
+    """
+
+    where: Mapping[type[Payload], tuple[Condition, ...]] | None = None
+    lag_max: int | None = None
+    when_full: Literal["block", "shed"] = "block"
+    shed_first: Condition | None = None
+    shed_last: Condition | None = None
+
+    @property
+    def blocks(self) -> bool:
+        """Whether those who write the stream have to wait for this stage."""
+        return self.lag_max is not None and self.when_full == "block"
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One agent class with its settings, its input streams, and where each of its outputs goes."""
+    """One agent class with its settings, its input streams, and where each of its outputs goes.
+
+    Attributes:
+        edges: how inputs are taken that are not simply read, by the stream's name.
+    """
 
     spec: StageSpec
     agent_class: type[Agent[Any, Any]]
     config: AgentConfig
     inputs: tuple[Stream, ...]
     routes: Mapping[type[Payload], Stream]
+    edges: Mapping[str, Edge] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -61,9 +96,21 @@ class Stage:
         return self.inputs[0].partitions
 
     @property
+    def urgency(self) -> int:
+        """The rank of the most urgent stream it reads; the higher the sooner."""
+        return max(PRIORITIES.index(stream.spec.priority) for stream in self.inputs)
+
+    @property
     def wanted_types(self) -> frozenset[str]:
         """Event types worth decoding for this stage."""
-        return frozenset(payload.event_type for payload in self.agent_class.consumes)
+        return frozenset(payload.event_type for payload in self.agent_class.consumes) & self.let_through
+
+    @property
+    def let_through(self) -> frozenset[str]:
+        """Event types that come in by some input, whether the agent consumes them or not; ticks come by any."""
+        edges = [(stream, self.edges.get(stream.name, Edge()).where) for stream in self.inputs]
+        taken = [stream.carries if where is None else frozenset(where) for stream, where in edges]
+        return frozenset(payload.event_type for payload in frozenset({TickPassed}).union(*taken))
 
     def new_agent(self) -> Agent[Any, Any]:
         """A fresh agent with empty tables, for one partition."""

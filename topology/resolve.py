@@ -33,4 +33,4 @@ def _finished(stage: DraftStage) -> Stage:
         msg = f"stage {stage.id!r} is unfinished although nothing was wrong with it"
         raise AssertionError(msg)
     routes = {emitted: stage.outputs_for(emitted)[0] for emitted in stage.agent_class.emits}
-    return Stage(stage.spec, stage.agent_class, stage.config, stage.inputs, routes)
+    return Stage(stage.spec, stage.agent_class, stage.config, stage.inputs, routes, stage.edges)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from topology.durations import Duration
 from topology.payloads.healing import Autonomy
@@ -40,7 +40,69 @@ class StreamSpec(Declared):
     ticks: Duration | None = Field(default=None, description="put TickPassed into every partition this often")
     retain: Duration | None = Field(default=None, description="how long events are kept once every stage has read them")
     archive: bool = Field(default=False, description="keep what is trimmed as files")
-    priority: Literal["low", "normal", "high"] = "normal"
+    priority: Literal["low", "normal", "high"] = Field(
+        default="normal", description="whose readers a busy worker lets step and commit first"
+    )
+
+
+class InputSpec(Declared):
+    """What a stage takes, of one stream or of all that carry a type, and what happens when it falls behind there."""
+
+    stream: Name | None = None
+    type: str | None = Field(
+        default=None, description="payload class, taken from every stream that carries it and the stage does not write"
+    )
+    types: tuple[str, ...] = Field(
+        default=(), description="payload classes taken of the stream; by default all that the agent consumes"
+    )
+    where: str | None = Field(
+        default=None,
+        description="condition on what is taken, such as payload.severity >= 'high'; the rest is passed over",
+    )
+    lag_max: int | None = Field(
+        default=None, ge=1, description="events that may wait for the stage in a partition before `when_full` applies"
+    )
+    when_full: Literal["block", "shed"] = Field(
+        default="block",
+        description="block: whoever writes the stream waits; shed: the oldest are passed over and reported",
+    )
+    shed_first: str | None = Field(default=None, description="condition on what is shed before everything else")
+    shed_last: str | None = Field(
+        default=None, description="condition on what is shed only when all else is not enough"
+    )
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> InputSpec:
+        if (self.stream is None) == (self.type is None):
+            msg = "found both or neither, expected either `stream` or `type`"
+            raise ValueError(msg)
+        if self.type is not None and self.types:
+            msg = "found `type` and `types`, expected `types` beside `stream` only"
+            raise ValueError(msg)
+        if self.when_full == "shed" and self.lag_max is None:
+            msg = "found `when_full: shed` alone, expected `lag_max` beside it"
+            raise ValueError(msg)
+        if self.when_full != "shed" and (self.shed_first or self.shed_last):
+            msg = "found `shed_first` or `shed_last`, expected `when_full: shed` beside it"
+            raise ValueError(msg)
+        return self
+
+
+def _form_of_input(found: object) -> str:
+    return "[input]" if isinstance(found, dict | InputSpec) else "[name]"
+
+
+Inputs = Annotated[
+    tuple[
+        Annotated[Annotated[InputSpec, Tag("[input]")] | Annotated[Name, Tag("[name]")], Discriminator(_form_of_input)],
+        ...,
+    ],
+    BeforeValidator(
+        lambda found: (found,) if isinstance(found, str | dict | InputSpec) else found,
+        json_schema_input_type=Name | InputSpec | tuple[Name | InputSpec, ...],
+    ),
+]
+"""One stream's name, or one :class:`InputSpec`, or a list of them."""
 
 
 class RetrySpec(Declared):
@@ -56,7 +118,7 @@ class StageSpec(Declared):
 
     id: Name = Field(description="names the stage's state and offsets for ever; a rename needs `aliases`")
     agent: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", description="module:Class")
-    consumes: Names = Field(min_length=1)
+    consumes: Inputs = Field(min_length=1, description="streams by name, or what of them")
     emits: Names = ()
     config: Mapping[str, Any] = Field(default_factory=dict)
     lateness: Duration = Field(
@@ -65,7 +127,23 @@ class StageSpec(Declared):
     on_poison: Literal["park-key", "skip", "halt"] = "park-key"
     retry: RetrySpec = RetrySpec()
     concurrency: int = Field(default=64, ge=1, description="keys of one partition that may wait for the world at once")
+    questions_max: int | None = Field(
+        default=None, ge=1, description="questions a worker puts to the world at once for all partitions of the stage"
+    )
+    records_per_step: int = Field(
+        default=100, ge=1, le=10_000, description="records of one partition before others have their turn"
+    )
+    pending_max: int = Field(
+        default=10_000,
+        ge=1,
+        description="records a partition holds at most that are not done; a restart reads them again",
+    )
     aliases: tuple[Name, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """``consumes``, with names written out."""
+        return tuple(InputSpec(stream=each) if isinstance(each, str) else each for each in self.consumes)
 
 
 class ServiceSpec(Declared):

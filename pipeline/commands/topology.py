@@ -16,7 +16,7 @@ from topology.defects import BrokenTopologyError, Defect, show_path
 from topology.describe import describe as as_text
 from topology.describe import mermaid
 from topology.durations import show_duration
-from topology.graph import Stage, Stream, Topology
+from topology.graph import Edge, Stage, Stream, Topology
 from topology.schema import event_schemas, topology_schema
 
 _FILE = click.argument("file", required=False, type=click.Path(path_type=Path))
@@ -122,7 +122,19 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "id": stage.id,
         "agent": stage.spec.agent,
         "consumes": [stream.name for stream in stage.inputs],
+        "edges": {stream: _edge(edge) for stream, edge in stage.edges.items()},
         "takes": sorted(stage.wanted_types),
         "emits": {payload.event_type: stream.name for payload, stream in stage.routes.items()},
         "config": stage.config.model_dump(mode="json"),
+    }
+
+
+def _edge(edge: Edge) -> dict[str, Any]:
+    where = edge.where
+    return {
+        "takes": None if where is None else {kind.event_type: [each.text for each in where[kind]] for kind in where},
+        "lag_max": edge.lag_max,
+        "when_full": edge.when_full,
+        "shed_first": edge.shed_first.text if edge.shed_first else None,
+        "shed_last": edge.shed_last.text if edge.shed_last else None,
     }

@@ -55,7 +55,8 @@ def test_a_misspelt_key_is_refused_with_the_one_that_was_meant() -> None:
 
     assert str(defect) == (
         "tiny.yaml:9: error: stages[0].consume: found an unknown key, expected one of agent, aliases, concurrency, "
-        "config, consumes, emits, id, lateness, on_poison, retry; did you mean consumes?"
+        "config, consumes, emits, id, lateness, on_poison, pending_max, questions_max, records_per_step, retry; did you "
+        "mean consumes?"
     )
 
 

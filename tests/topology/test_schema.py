@@ -13,7 +13,7 @@ from tests.strategies import vocabulary
 from tests.topology.loop_of_three import Gather, Notice
 from topology.event import Payload
 from topology.schema import event_schema, event_schemas, topology_schema
-from topology.spec import StageSpec, TopologySpec
+from topology.spec import InputSpec, StageSpec, TopologySpec
 
 
 def _inside(schema: Any) -> Iterator[dict[str, Any]]:
@@ -34,10 +34,17 @@ def test_the_topology_schema_knows_every_key_of_the_file() -> None:
     assert schema["$defs"]["StageSpec"]["additionalProperties"] is False
 
 
-def test_one_stream_or_a_list_of_them_may_be_written() -> None:
-    consumes = topology_schema()["$defs"]["StageSpec"]["properties"]["consumes"]
+def test_one_stream_or_a_list_of_them_may_be_written_by_name_or_in_full() -> None:
+    schema = topology_schema()["$defs"]
+    consumes = schema["StageSpec"]["properties"]["consumes"]
 
-    assert [form["type"] for form in consumes["anyOf"]] == ["string", "array"]
+    assert [form.get("type", form.get("$ref")) for form in consumes["anyOf"]] == [
+        "string",
+        "#/$defs/InputSpec",
+        "array",
+    ]
+    assert set(schema["InputSpec"]["properties"]) == set(InputSpec.model_fields)
+    assert [form["type"] for form in schema["StageSpec"]["properties"]["emits"]["anyOf"]] == ["string", "array"]
 
 
 def test_defaults_are_written_as_a_person_would_write_them() -> None:

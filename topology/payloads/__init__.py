@@ -33,6 +33,7 @@ from topology.payloads.lessons import SolutionRevised as SolutionRevised
 from topology.payloads.operation import AnswerRecorded as AnswerRecorded
 from topology.payloads.operation import EntryCameLate as EntryCameLate
 from topology.payloads.operation import EventDeadLettered as EventDeadLettered
+from topology.payloads.operation import EventsShed as EventsShed
 from topology.payloads.operation import LettersRequested as LettersRequested
 from topology.payloads.operation import LettersTaken as LettersTaken
 from topology.payloads.operation import ReplayEnded as ReplayEnded

@@ -36,6 +36,24 @@ class EntryCameLate(Payload):
     event: UUID | None = None
 
 
+@event_type("events.shed")
+class EventsShed(Payload):
+    """A stage fell too far behind, and passed events over, as its topology has it.
+
+    Attributes:
+        lag_max: how many events may wait before any is shed.
+        counts: how many were shed of each event type.
+        offsets: where they lie, as ``first..last`` of runs; the stage processed nothing between the two.
+    """
+
+    stage: str
+    stream: str
+    partition: int
+    lag_max: int
+    counts: Mapping[str, int]
+    offsets: tuple[str, ...]
+
+
 @event_type("event.dead-lettered")
 class EventDeadLettered(Payload):
     """An event could not be processed; it is kept here with the reason.
