@@ -27,10 +27,10 @@ def stream_partitions(stream: Stream) -> tuple[str, int]:
 
 
 def wanted_types(stage: Stage) -> frozenset[str]:
-    """The event types worth decoding for a stage."""
+    """The event types worth decoding for a stage: what its agent consumes and its inputs let through."""
     wanted = {payload.event_type for payload in stage.agent_class.consumes}
     if overrides(stage.agent_class, "learn"):
         wanted.add(ExperienceRecorded.event_type)
     if overrides(stage.agent_class, "offer_help"):
         wanted.add(HelpRequested.event_type)
-    return frozenset(wanted)
+    return frozenset(wanted) & stage.let_through if stage.edges else frozenset(wanted)

@@ -10,16 +10,17 @@ from uuid import UUID
 from pipeline.engine.attempt import AnswerFailedError
 from pipeline.engine.record import Output, Record, output_for, partition_of
 from pipeline.engine.verdict import Verdict
-from topology.codec import encode_parts
+from topology.codec import encode_derived, written_moment
 from topology.errors import TopologyError
 from topology.event import Event, JsonObject, Payload
 from topology.graph import Stage, Stream
-from topology.ids import derived_id
-from topology.moments import from_us
+from topology.ids import consequence_id, derived_id
+from topology.moments import from_us, moment_text
 from topology.payloads.operation import (
     AnswerRecorded,
     EntryCameLate,
     EventDeadLettered,
+    EventsShed,
     LettersTaken,
     ReplayEnded,
 )
@@ -38,7 +39,8 @@ DEAD_LETTERS = _operation_stream(
 LATE = _operation_stream("late", EntryCameLate, retain=timedelta(days=1))
 ANSWERS = _operation_stream("answers", AnswerRecorded, retain=timedelta(days=1))
 _NOTHING: JsonObject = {}
-OPERATION_STREAMS = (DEAD_LETTERS, LATE, ANSWERS)
+SHED = _operation_stream("shed", EventsShed, retain=timedelta(days=30))
+OPERATION_STREAMS = (DEAD_LETTERS, LATE, ANSWERS, SHED)
 """Streams every topology has, whatever it declares."""
 
 
@@ -82,11 +84,13 @@ class OutputBuilder:
         self._stage = stage
         self._id = stage.id
         self._partition = partition
+        self._late, self._answers = _Route(LATE, EntryCameLate), _Route(ANSWERS, AnswerRecorded)
+        self._routes = {kind: _Route(stream, kind) for kind, stream in stage.routes.items()}
 
     def caused_by(self, event: Event[Payload], concluded: Iterable[Payload]) -> Iterator[Output]:
         """Outputs of processing one event, at the event's time."""
         for ordinal, payload in enumerate(concluded):
-            yield self._routed(payload, derived_id(event.id, self._id, ordinal), event)
+            yield self._routed(payload, consequence_id(event.id_text, self._id, ordinal), event)
 
     def of_window(
         self, trigger: Event[Payload], closed: ClosedWindow, concluded: Iterable[Payload], now_us: int
@@ -101,14 +105,16 @@ class OutputBuilder:
         at_us = closed.end_us if closed.final else now_us
         metadata = _NOTHING if closed.final and not closed.revision else _revision_of(closed)
         for ordinal, payload in enumerate(concluded):
-            yield self._routed(payload, derived_id(self._id, *about, ordinal), trigger, at_us=at_us, metadata=metadata)
+            yield self._routed(
+                payload, str(derived_id(self._id, *about, ordinal)), trigger, at_us=at_us, metadata=metadata
+            )
 
     def late(self, event: Event[Payload], entries: Iterable[LateEntry]) -> Iterator[Output]:
         """What became of the event's entries in one table that came too late for their windows."""
         for ordinal, entry in enumerate(entries):
             payload = EntryCameLate(stage=self._stage.id, table=entry.table, key=entry.key, event=event.id)
-            event_id = derived_id(event.id, self._stage.id, "late", entry.table, ordinal)
-            yield self._output(LATE, payload, event_id, event)
+            event_id = consequence_id(event.id_text, self._id, "late", entry.table, ordinal)
+            yield self._output(self._late, payload, event_id, event)
 
     def answer_recorded(self, event: Event[Payload], key: str, answer: Any) -> Output:
         """The world's answer as an event, for recordings."""
@@ -118,49 +124,54 @@ class OutputBuilder:
             question=key,
             answer=str(answer) if isinstance(answer, AnswerFailedError) else answer,
         )
-        return self._output(ANSWERS, payload, derived_id("answer", self._stage.id, key), event)
+        return self._output(self._answers, payload, str(derived_id("answer", self._id, key)), event)
 
     def _routed(
         self,
         payload: Payload,
-        event_id: UUID,
+        event_id: str,
         cause: Event[Payload],
         *,
         at_us: int | None = None,
         metadata: JsonObject = _NOTHING,
     ) -> Output:
-        stream = self._stage.routes.get(type(payload))
-        if stream is None:
+        route = self._routes.get(type(payload))
+        if route is None:
             routed = ", ".join(sorted(kind.__name__ for kind in self._stage.routes)) or "nothing"
             msg = (
                 f"stage {self._stage.id!r} emitted {type(payload).__name__}, but its outputs carry {routed}; "
                 f"add the type to the agent's declared outputs and to a stream it emits to"
             )
             raise TopologyError(msg)
-        return self._output(stream, payload, event_id, cause, at_us=at_us, metadata=metadata)
+        return self._output(route, payload, event_id, cause, at_us, metadata)
 
     def _output(
         self,
-        stream: Stream,
+        route: _Route,
         payload: Payload,
-        event_id: UUID,
+        event_id: str,
         cause: Event[Payload],
-        *,
         at_us: int | None = None,
         metadata: JsonObject = _NOTHING,
     ) -> Output:
-        key = stream.key_of(payload)
-        value = encode_parts(
-            event_id,
-            cause.timestamp if at_us is None else from_us(at_us),
-            self._id,
-            payload,
-            # An incident is the story everything about it belongs to; before there is one, the first signal is.
-            _incident_of(payload) or cause.correlation_id or cause.id,
-            cause.id,
-            metadata,
-        )
-        return Output(stream.name, partition_of(key, stream.partitions), key, payload.event_type, event_id, value)
+        key = route.key_of(payload)
+        moment = written_moment(cause) if at_us is None else moment_text(from_us(at_us))
+        # An incident is the story everything about it belongs to; before there is one, the first signal is.
+        incident = payload.incident if route.tells_incident else None  # type: ignore[attr-defined]
+        correlation = str(incident) if incident else cause.correlation_text or cause.id_text
+        value = encode_derived(event_id, moment, self._id, payload, correlation, cause.id_text, metadata)
+        return Output(route.stream, partition_of(key, route.partitions), key, payload.event_type, event_id, value)
+
+
+class _Route:
+    """What is the same for all payloads of a type on their way to a stream."""
+
+    __slots__ = ("key_of", "partitions", "stream", "tells_incident")
+
+    def __init__(self, stream: Stream, kind: type[Payload]) -> None:
+        self.stream, self.partitions, self.key_of = stream.name, stream.partitions, stream.key_of
+        # Asking a model for a field it lacks is slow, and most payloads lack this one.
+        self.tells_incident = "incident" in kind.model_fields
 
 
 def _result_of(closed: ClosedWindow) -> tuple[str | int, ...]:
@@ -181,8 +192,3 @@ def _revision_of(closed: ClosedWindow) -> JsonObject:
             "final": closed.final,
         }
     }
-
-
-def _incident_of(payload: Payload) -> UUID | None:
-    # Asking a model for a field it lacks is slow, and most payloads lack this one.
-    return getattr(payload, "incident", None) if "incident" in type(payload).__pydantic_fields__ else None

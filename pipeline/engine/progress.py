@@ -85,6 +85,10 @@ class Progress:
             self.offset = records[-1].offset
             self.passed += len(records)
 
+    def is_finished(self, offset: Offset) -> bool:
+        """Whether a record that was taken in is done."""
+        return offset <= self.offset or offset in self._done
+
     @property
     def pending(self) -> int:
         """How many records have been taken in since the oldest unfinished one: what a restart would read again."""

@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Any
 
 from pipeline.engine.attempt import OpenQuestion, PlainAgent, attempt
+from pipeline.engine.entrance import Entrance
 from pipeline.engine.inputs import wanted_types
 from pipeline.engine.outputs import OutputBuilder, dead_letter
 from pipeline.engine.progress import Progress
@@ -43,8 +44,6 @@ _WATERMARK = "watermark"
 _AHEAD = "ahead/"
 _PARKED = "parked/"
 _TICK = TickPassed.event_type
-_PENDING_MAX = 10_000
-"""Records a task holds at most; one slow key must not make it hold, or read again after a crash, a whole stream."""
 
 
 class PartitionTask:
@@ -64,6 +63,7 @@ class PartitionTask:
         self._eager = any(isinstance(table, EagerState) and table.eager for table in self._tables)
         self._wanted = wanted_types(stage)
         self._concerned = self._wanted | {_TICK}
+        self.entrance = Entrance.of(stage, partition)
         self._queue: deque[Record] = deque()
         self._blocked: dict[str, deque[Record]] = {}
         self._commit = Commit(stage.id, partition, {})
@@ -114,6 +114,8 @@ class PartitionTask:
             coming = [record for record in records if record.stream == stream and record.partition == partition]
             first = bisect_right(coming, progress.position, key=_offset)
             taken += progress.begin_all(coming[first:])
+        if self.entrance is not None:
+            taken = self.entrance.admit(taken)
         # Offsets are the mesh's clock, so this is the order in which the records of several inputs came.
         if len(self._progress) > 1:
             taken.sort(key=lambda record: (record.offset, record.stream))
@@ -170,6 +172,8 @@ class PartitionTask:
 
     def take_commit(self) -> Commit:
         """Everything since the last call; make it, or restore a new task."""
+        if self.entrance is not None:
+            self._commit.outputs += self.entrance.reports(self._progress)
         commit = self._commit
         self._commit = Commit(self.stage.id, self.partition, {})
         self._memory.careful = False
@@ -234,7 +238,7 @@ class PartitionTask:
 
     @property
     def _has_room(self) -> bool:
-        return self._may_ask and self._pending < _PENDING_MAX
+        return self._may_ask and self._pending < self.stage.spec.pending_max
 
     def _step_replay(self, letters_max: int | None) -> None:
         letters = self._replays.letters
