@@ -6,7 +6,7 @@ causation_id, metadata.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from topology.moments import to_us
+from topology.moments import from_us, moment_text, to_us
 
 JsonObject = Mapping[str, Any]
 
@@ -41,29 +41,56 @@ P_co = TypeVar("P_co", bound=Payload, covariant=True)
 
 
 class _WorkedOut:
-    """What an event works out when it is first asked, since most events are not: ids from their text, and ``at_us``."""
+    """What is worked out when it is first asked for, since of most events it never is.
 
-    __slots__ = ("_texts", "at_us")
+    An event is made of ids and a moment, or, by the codec, of their texts and ``at_us``; either gives the other.
+    """
+
+    __slots__ = ("at_us", "causation_text", "correlation_text", "id_text", "timestamp_text")
 
     at_us: int
     """``timestamp`` in microseconds since the epoch."""
+    id_text: str
+    """``id`` as it is written."""
+    correlation_text: str | None
+    """``correlation_id`` as it is written."""
+    causation_text: str | None
+    """``causation_id`` as it is written."""
+    timestamp_text: str
+    """``timestamp`` as the codec writes it, or as it was written."""
 
     if not TYPE_CHECKING:  # a type checker would take any name for an attribute then
 
         def __getattr__(self, name: str) -> Any:
             """Called for slots that are still empty."""
-            if name == "at_us":
-                value = to_us(self.timestamp)
-            elif name in _IDS:
-                value = UUID(self._texts[_IDS.index(name)])
-            else:
+            work_out = _WORKED_OUT.get(name)
+            if work_out is None:
                 msg = f"{type(self).__name__!r} object has no attribute {name!r}"
                 raise AttributeError(msg, name=name, obj=self)
+            value = work_out(self)
             object.__setattr__(self, name, value)
             return value
 
 
-_IDS = ("id", "correlation_id", "causation_id")
+def _id_of(text: str | None) -> UUID | None:
+    return None if text is None else UUID(text)
+
+
+def _text_of(event_id: UUID | None) -> str | None:
+    return None if event_id is None else str(event_id)
+
+
+_WORKED_OUT: dict[str, Callable[[Event[Any]], Any]] = {
+    "at_us": lambda event: to_us(event.timestamp),
+    "timestamp": lambda event: from_us(event.at_us),
+    "timestamp_text": lambda event: moment_text(event.timestamp),
+    "id": lambda event: UUID(event.id_text),
+    "id_text": lambda event: str(event.id),
+    "correlation_id": lambda event: _id_of(event.correlation_text),
+    "correlation_text": lambda event: _text_of(event.correlation_id),
+    "causation_id": lambda event: _id_of(event.causation_text),
+    "causation_text": lambda event: _text_of(event.causation_id),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,32 +119,3 @@ class Event(_WorkedOut, Generic[P_co]):
     def event_type(self) -> str:
         """The registered name of the payload's class."""
         return self.payload.event_type
-
-
-_empty: Any = object.__new__
-_set_timestamp, _set_source, _set_payload, _set_metadata, _set_texts, _set_correlation_id, _set_causation_id = (
-    getattr(Event, name).__set__
-    for name in ("timestamp", "source", "payload", "metadata", "_texts", "correlation_id", "causation_id")
-)
-
-
-def event_of_texts(
-    ids: tuple[str, str | None, str | None], timestamp: datetime, source: str, payload: P, metadata: JsonObject
-) -> Event[P]:
-    """An event whose ids are only parsed when they are asked for, and that is made several times faster than others.
-
-    Args:
-        ids: texts of valid UUIDs for ``id``, ``correlation_id`` and ``causation_id``.
-    """
-    event: Event[P] = _empty(Event)
-    _set_texts(event, ids)
-    _set_timestamp(event, timestamp)
-    _set_source(event, source)
-    _set_payload(event, payload)
-    _set_metadata(event, metadata)
-    _, correlation_id, causation_id = ids
-    if correlation_id is None:
-        _set_correlation_id(event, None)
-    if causation_id is None:
-        _set_causation_id(event, None)
-    return event

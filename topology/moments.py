@@ -26,3 +26,8 @@ def from_us(at_us: int) -> datetime:
 def span_us(duration: timedelta) -> int:
     """A duration in whole microseconds."""
     return duration // _MICROSECOND
+
+
+def moment_text(moment: datetime) -> str:
+    """An aware ``datetime`` as it is written in events: in UTC, with six digits of a second or none."""
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat()}Z"

@@ -15,6 +15,7 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 _payloads: dict[str, type[Payload]] = {}
 _upcasters: dict[tuple[str, int], Upcaster] = {}
+_registrations = 0
 
 
 def event_type(name: str) -> Callable[[type[P]], type[P]]:
@@ -25,8 +26,10 @@ def event_type(name: str) -> Callable[[type[P]], type[P]]:
         if known is not None and known.__qualname__ != payload_class.__qualname__:
             msg = f"event type {name!r} is {known.__qualname__} already; {payload_class.__qualname__} needs a name of its own"
             raise ValueError(msg)
+        global _registrations
         payload_class.event_type = name
         _payloads[name] = payload_class
+        _registrations += 1
         return payload_class
 
     return register
@@ -53,6 +56,11 @@ def payload_class(name: str) -> type[Payload]:
         msg = f"found event type {name!r}, expected one of {', '.join(sorted(_payloads))}"
         raise UnknownEventTypeError(msg, field="event_type")
     return found
+
+
+def registrations() -> int:
+    """How many payload classes have been registered; changes whenever :func:`registered` may."""
+    return _registrations
 
 
 def registered() -> Iterable[type[Payload]]:

@@ -20,8 +20,8 @@ REMEMBERED_IDS = 10_000
 class _Partition:
     offsets: list[Offset] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
-    seen: dict[bool, deque[bytes]] = field(default_factory=lambda: {True: deque(), False: deque()})
-    seen_ids: set[bytes] = field(default_factory=set)
+    seen: dict[bool, deque[str]] = field(default_factory=lambda: {True: deque(), False: deque()})
+    seen_ids: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -174,11 +174,11 @@ class MemoryMesh:
         self._appended.set()
 
     def _is_new(self, partition: _Partition, output: Output) -> bool:
-        event_id = output.id.bytes
+        event_id = output.id
         if event_id in partition.seen_ids:
             return False
         partition.seen_ids.add(event_id)
-        lately = partition.seen[output.id.version == 5]  # random ids must not push out the others
+        lately = partition.seen[output.has_derived_id]  # random ids must not push out the others
         lately.append(event_id)
         if len(lately) > REMEMBERED_IDS:
             partition.seen_ids.discard(lately.popleft())

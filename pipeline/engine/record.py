@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from topology.codec import decode, encode
 from topology.event import Event, Payload
@@ -75,14 +74,23 @@ class Record:
 
 
 class Output(NamedTuple):
-    """An encoded event on its way into a partition."""
+    """An encoded event on its way into a partition.
+
+    Attributes:
+        id: of the event, as it is written.
+    """
 
     stream: str
     partition: int
     key: str
     event_type: str
-    id: UUID
+    id: str
     value: bytes
+
+    @property
+    def has_derived_id(self) -> bool:
+        """Whether the id says what the event is (UUID version 5), and is no random one."""
+        return self.id[14] == "5"
 
 
 @dataclass(slots=True)
@@ -121,7 +129,7 @@ def output_for(
     key = stream.key_of(event.payload) if key is None else key
     if partition is None:
         partition = partition_of(key, stream.partitions)
-    return Output(stream.name, partition, key, event.event_type, event.id, encode(event))
+    return Output(stream.name, partition, key, event.event_type, event.id_text, encode(event))
 
 
 @lru_cache(maxsize=65_536)

@@ -254,8 +254,15 @@ class RedisMesh:
             if place not in index:
                 index[place] = len(index) + 1
                 keys += [self.keys.partition(place), self.keys.seen(place), self.keys.seen_random(place)]
-            kind = 1 if output.id.version == 5 else 2
-            args += [index[place], kind, output.id.bytes, output.key, output.event_type, output.value]
+            kind = 1 if output.has_derived_id else 2
+            args += [
+                index[place],
+                kind,
+                bytes.fromhex(output.id.replace("-", "")),
+                output.key,
+                output.event_type,
+                output.value,
+            ]
         new, *last = await self._publish(keys=keys, args=args)
         for place, offset in zip(index, last, strict=True):
             if offset:

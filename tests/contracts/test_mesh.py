@@ -23,7 +23,7 @@ async def mesh(request: pytest.FixtureRequest) -> AsyncIterator[Mesh]:
 
 
 def output(number: int, place: tuple[str, int] = SIGNALS) -> Output:
-    return Output(*place, "key", "metric.sampled", derived_id(number), b'{"number": %d}' % number)
+    return Output(*place, "key", "metric.sampled", str(derived_id(number)), b'{"number": %d}' % number)
 
 
 async def owner(mesh: Mesh, name: str = "one", ttl_s: float = 30.0) -> Lease:

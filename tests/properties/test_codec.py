@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import events, json_values, vocabulary
-from topology.codec import NESTING_MAX, decode, encode, from_json
+from topology.codec import NESTING_MAX, decode, decode_all, encode, encode_derived, from_json, written_moment
 from topology.errors import BadInputError, InvalidEventError
-from topology.event import Event
+from topology.event import Event, Payload
 
 _SMALL: dict[str, Any] = {
     "id": "00000000-0000-0000-0000-000000000001",
@@ -75,19 +76,84 @@ def test_a_moment_that_is_none_is_refused_by_its_field(text: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["payload", "metadata"])
-@pytest.mark.parametrize("depth", [NESTING_MAX + 1, 1_000, 20_000])
+@pytest.mark.parametrize("depth", [1_000, 20_000])
 def test_what_nests_too_deeply_is_refused_although_json_allows_it(field: str, depth: int) -> None:
-    deep = b"[" * depth + b"]" * depth
-    raw = orjson.dumps({**_SMALL, field: {"deep": 0}}).replace(b'{"deep":0}', b'{"deep":%b}' % deep)
-    for form in (raw, raw.decode()):
+    for form in (_nested(field, depth), _nested(field, depth).decode()):
         with pytest.raises(InvalidEventError):
             decode(form)
 
 
-def test_what_just_does_not_nest_too_deeply_is_read_and_written() -> None:
-    deep = b"[" * (NESTING_MAX - 2) + b"]" * (NESTING_MAX - 2)
-    raw = orjson.dumps({**_SMALL, "metadata": {"deep": 0}}).replace(b'{"deep":0}', b'{"deep":%b}' % deep)
-    assert decode(encode(decode(raw))) == decode(raw)
+@pytest.mark.parametrize("field", ["payload", "metadata"])
+def test_from_outside_less_nesting_is_accepted_than_can_be_written(field: str) -> None:
+    with pytest.raises(InvalidEventError, match="nested more than 64 levels"):
+        from_json(orjson.loads(_nested(field, NESTING_MAX + 1)))
+
+
+@pytest.mark.parametrize("depth", [NESTING_MAX - 2, NESTING_MAX + 1, 190])
+def test_what_is_read_can_be_written_again_however_deeply_it_nests(depth: int) -> None:
+    event = decode(_nested("metadata", depth))
+    assert decode(encode(event)) == event
+
+
+def _nested(field: str, depth: int) -> bytes:
+    deep = b"[" * depth + b"]" * depth
+    return orjson.dumps({**_SMALL, field: {"deep": 0}}).replace(b'{"deep":0}', b'{"deep":%b}' % deep)
+
+
+@given(st.lists(events(), min_size=1, max_size=5))
+def test_many_are_read_as_each_of_them_is(some: list[Event[Payload]]) -> None:
+    raw = [encode(event) for event in some]
+    assume(not any(word in each for each in raw for word in (b"NaN", b"Infinity")))  # texts that say so are read singly
+    assert decode_all(raw) == [_field_by_field(each) for each in raw] == some
+
+
+@given(events(), st.binary(max_size=60))
+def test_one_that_cannot_be_read_among_others_is_told_and_does_not_change_them(
+    good: Event[Payload], bad: bytes
+) -> None:
+    with pytest.raises(InvalidEventError):
+        decode_all([encode(good), bad, encode(good)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "9D25F79B-AA71-749E-8C39-C310049B2168"},
+        {"timestamp": "2026-11-22T10:00:00+02:00"},
+        {"metadata": None},
+        {"metadata": {"schema_version": 1}},
+    ],
+)
+def test_a_rare_form_is_read_one_at_a_time(change: dict[str, Any]) -> None:
+    raw = orjson.dumps({**_SMALL, **change})
+    assert decode(raw) == from_json({**_SMALL, **change})
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"Infinity"])
+def test_a_number_json_does_not_have_is_refused(number: bytes) -> None:
+    raw = orjson.dumps({**_SMALL, "metadata": {"x": 0}}).replace(b'{"x":0}', b'{"x":%b}' % number)
+    with pytest.raises(InvalidEventError, match="no JSON"):
+        decode(raw)
+
+
+@given(events(), st.uuids(), st.text(min_size=1, max_size=20))
+def test_what_follows_from_an_event_is_written_as_an_event_is(cause: Event[Payload], own: UUID, stage: str) -> None:
+    derived = Event(
+        id=own,
+        timestamp=cause.timestamp,
+        source=stage,
+        payload=cause.payload,
+        correlation_id=cause.correlation_id or cause.id,
+        causation_id=cause.id,
+    )
+    for each in (cause, decode(encode(cause))):
+        correlation = each.correlation_text or each.id_text
+        written = encode_derived(str(own), written_moment(each), stage, each.payload, correlation, each.id_text)
+        assert written == encode(derived)
+
+
+def _field_by_field(raw: bytes) -> Event[Payload]:
+    return from_json(orjson.loads(raw))
 
 
 def test_the_strategies_know_every_event_type_of_the_product() -> None:

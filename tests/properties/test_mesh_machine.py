@@ -272,7 +272,7 @@ class BothMeshes(RuleBasedStateMachine):
 
 def _output(place: Place, number: int, *, derived: bool) -> Output:
     event_id = derived_id(number) if derived else UUID(int=number, version=4)
-    return Output(*place, f"key-{number}", "metric.sampled", event_id, b'{"number": %d}' % number)
+    return Output(*place, f"key-{number}", "metric.sampled", str(event_id), b'{"number": %d}' % number)
 
 
 def _what(record: Record) -> object:

@@ -185,7 +185,7 @@ def _stage_alone(run: Run, stage: Stage) -> Iterator[str]:
         for output in _in_peace(run, stage, partition):
             place = output.stream, output.partition
             places[place] += 1
-            expected[str(output.id)] = partition, place, places[place], output.value
+            expected[output.id] = partition, place, places[place], output.value
     last: dict[tuple[int, Place], int] = {}
     for stream in [*run.topology.streams, *(stream.name for stream in OPERATION_STREAMS)]:
         for record in _history(run, stream):

@@ -70,9 +70,9 @@ class NoDedupe(RememberingMesh):
     async def publish(self, outputs: Sequence[Output]) -> int:
         return await super().publish([output._replace(id=self._new_id()) for output in outputs])
 
-    def _new_id(self) -> UUID:
+    def _new_id(self) -> str:
         self._ids += 1
-        return UUID(int=self._ids, version=4)
+        return str(UUID(int=self._ids, version=4))
 
 
 class ForgetsAnswers(RememberingMesh):

@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from tests.strategies import moments
 from topology.durations import Duration, parse_duration, show_duration
-from topology.ids import derived_id
-from topology.moments import from_us, span_us, to_us
+from topology.ids import consequence_id, derived_id
+from topology.moments import from_us, moment_text, span_us, to_us
 
 PARTS = st.lists(st.text(max_size=10) | st.integers() | st.uuids(), max_size=5)
 
@@ -26,7 +27,7 @@ def test_an_id_is_the_same_in_every_release() -> None:
 
 
 def test_an_id_is_the_same_in_every_process() -> None:
-    code = "from topology.ids import derived_id; print(derived_id('incident', 'søk', 7))"
+    code = "from topology.ids import consequence_id, derived_id; print(derived_id('incident', 'søk', 7))"
     runs = [
         subprocess.run(
             [sys.executable, "-c", code],
@@ -39,6 +40,16 @@ def test_an_id_is_the_same_in_every_process() -> None:
     ]
 
     assert runs == [str(derived_id("incident", "søk", 7))] * 2
+
+
+@given(st.uuids(), st.lists(st.text(max_size=10) | st.integers(), max_size=3))
+def test_the_id_of_a_consequence_is_derived_like_any_other(cause: UUID, parts: list[str | int]) -> None:
+    assert consequence_id(str(cause), *parts) == str(derived_id(cause, *parts))
+
+
+@given(moments())
+def test_a_moment_is_written_as_the_codec_writes_it(moment: datetime) -> None:
+    assert f'"{moment_text(moment)}"'.encode() == orjson.dumps(moment.astimezone(UTC), option=orjson.OPT_UTC_Z)
 
 
 @given(PARTS, PARTS)

@@ -23,7 +23,7 @@ FINDINGS = ("findings", 0)
 
 
 def output(number: int, place: tuple[str, int] = SIGNALS) -> Output:
-    return Output(*place, "key", "metric.sampled", derived_id(number), b'{"number": %d}' % number)
+    return Output(*place, "key", "metric.sampled", str(derived_id(number)), b'{"number": %d}' % number)
 
 
 @pytest.fixture

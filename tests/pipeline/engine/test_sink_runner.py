@@ -152,7 +152,7 @@ async def test_what_the_sink_can_never_take_is_found_and_the_rest_is_kept(mesh: 
 
 async def test_what_cannot_be_decoded_is_a_dead_letter(mesh: Mesh) -> None:
     shelf = Shelf()
-    await mesh.publish([Output("signals", 0, "a", "metric.sampled", derived_id("broken"), b"not JSON")])
+    await mesh.publish([Output("signals", 0, "a", "metric.sampled", str(derived_id("broken")), b"not JSON")])
     await publish(mesh, GRAPH, [sample(1, "a", 1)])
     async with feeding(mesh, shelf) as runner:
         await eventually(lambda: runner.written == 1, saying="the other is written")
