@@ -5,7 +5,8 @@
 -- KEYS[3] offsets  hash    "<stream>/<p>" -> "<offset>", "<stream>/<p>#" -> records read since the beginning,
 --                          "~commits", "~outputs", "~late" -> how many there were
 -- KEYS[4] answers  hash    answer key -> JSON
--- KEYS[5..]        the input partitions, then the output partitions (streams)
+-- KEYS[5..]        the input partitions, then the output partitions (streams); the offsets again for an input that lies in
+--                  another slot of a cluster: its group is moved along afterwards
 -- ARGV: token, group, number of commits there must have been ("" when that is not known), number of outputs, how many
 --       of them go to the stream of late events; number of inputs; per input: field, offset, records passed;
 --       twice the number of rows to set; per row: name and value;  number of rows to delete; their names;
@@ -46,10 +47,11 @@ end
 for input = 1, tonumber(ARGV[6]) do
   local field, offset, passed = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local before = redis.call('HGET', KEYS[3], field .. '#')
+  local here = KEYS[4 + input] ~= KEYS[3]
   -- What was gone before this stage came counts as read, or it would lag for ever.
-  local read = before and before + passed or passed + trimmed(KEYS[4 + input])
+  local read = before and before + passed or passed + (here and trimmed(KEYS[4 + input]) or 0)
   -- A true position of a consumer group lets every Redis tool show this stage's lag.
-  local moved = redis.pcall('XGROUP', 'SETID', KEYS[4 + input], group, offset, 'ENTRIESREAD', read)
+  local moved = here and redis.pcall('XGROUP', 'SETID', KEYS[4 + input], group, offset, 'ENTRIESREAD', read)
   if type(moved) == 'table' and moved.err then
     if before and lost(KEYS[4 + input], before) then
       redis.call('HSET', KEYS[3], '~commits', commits)
