@@ -12,6 +12,7 @@
     {ns:n}:t:{stage}:{p}:offsets   hash     "<stream>/<p>" -> offset, "<stream>/<p>#" -> records read, "~commits" -> their number
     {ns:n}:t:{stage}:{p}:answers   hash     answers of the world for events that are not done
     {ns:0}:partitions              hash     "stream <name>", "stage <id>" -> how many partitions it has
+    {ns:0}:report:{worker}         string   what a live worker says of itself, as JSON; expires
     {ns:0}:workers                 zset     worker (and what it takes, see members.py) -> alive until (ms)
 
 The braces around ``ns:n`` are in the key: on a cluster what is between them decides the slot.  ``n`` is the partition's
@@ -72,6 +73,10 @@ class Keys:
     def partition_counts(self) -> str:
         """How many partitions streams and stages have."""
         return f"{{{self.namespace}:0}}:partitions"
+
+    def report(self, worker: str) -> str:
+        """What a worker says of itself."""
+        return f"{{{self.namespace}:0}}:report:{worker}"
 
     @property
     def workers(self) -> str:

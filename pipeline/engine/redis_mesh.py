@@ -22,6 +22,7 @@ from pipeline.engine.keys import Keys
 from pipeline.engine.mesh import FencedError, Lag, Lease, LostWritesError, refuse_other_partitions
 from pipeline.engine.outage import Outage
 from pipeline.engine.outputs import LATE
+from pipeline.engine.oversight import Oversight, introduce
 from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored
 from pipeline.engine.redis_answers import field_of, fields_of, or_unavailable, outcome_of, text
 from pipeline.engine.server_check import Finding, ServerWatch, missing
@@ -87,6 +88,11 @@ class RedisMesh:
             redis_connect_func=watch.greet,
         )
         return cls(redis, namespace, acknowledged)
+
+    @property
+    def oversight(self) -> Oversight:
+        """The deployment seen from outside."""
+        return Oversight(self._redis, self.keys, self.outage)
 
     @or_unavailable
     async def ping(self) -> None:
@@ -183,6 +189,9 @@ class RedisMesh:
             if reason := missing(restored.offsets[place], read, None if isinstance(info, RedisError) else info):
                 msg = f"{lease.stage} has committed {restored.offsets[place]} of {field_of(place)}, but {reason}. {WHAT_TO_DO}"
                 raise LostWritesError(msg)
+            if restored.offsets[place] == BEGINNING:
+                known = None if isinstance(info, RedisError) else info
+                await introduce(self._redis, self.keys, lease.stage, place, known)
         return restored
 
     @or_unavailable
