@@ -12,8 +12,9 @@
     {ns:n}:t:{stage}:{p}:offsets   hash     "<stream>/<p>" -> offset, "<stream>/<p>#" -> records read, "~commits" -> their number
     {ns:n}:t:{stage}:{p}:answers   hash     answers of the world for events that are not done
     {ns:0}:partitions              hash     "stream <name>", "stage <id>" -> how many partitions it has
-    {ns:0}:report:{worker}         string   what a live worker says of itself, as JSON; expires
-    {ns:0}:workers                 zset     worker (and what it takes, see members.py) -> alive until (ms)
+    {ns:0}:workers                 zset     worker -> alive until (ms)
+    {ns:0}:workers:takes           hash     worker -> what it takes, see members.py
+    {ns:0}:s:~members:0            stream   its only entry is newer than the last change of the list of live workers
 
 The braces around ``ns:n`` are in the key: on a cluster what is between them decides the slot.  ``n`` is the partition's
 number (modulo ``SLOTS_MAX``), so everything of the same number is in one slot, whatever the stream or stage: what is
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.engine.mesh import MEMBERS
 from pipeline.engine.record import Place
 
 SLOTS_MAX = 64
@@ -74,14 +76,15 @@ class Keys:
         """How many partitions streams and stages have."""
         return f"{{{self.namespace}:0}}:partitions"
 
-    def report(self, worker: str) -> str:
-        """What a worker says of itself."""
-        return f"{{{self.namespace}:0}}:report:{worker}"
-
     @property
     def workers(self) -> str:
         """Who is alive."""
         return f"{{{self.namespace}:0}}:workers"
+
+    @property
+    def members(self) -> tuple[str, str, str]:
+        """Who is alive, what each of them takes, and the stream that tells of changes."""
+        return self.workers, f"{self.workers}:takes", self.partition(MEMBERS)
 
     @property
     def everything(self) -> str:

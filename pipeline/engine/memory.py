@@ -7,13 +7,16 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from uuid import UUID
 
 import orjson
 
-from pipeline.engine.mesh import FencedError, Lag, Lease, refuse_other_partitions
-from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored
+from pipeline.engine.mesh import MEMBERS, FencedError, Lag, Lease, refuse_other_partitions
+from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored, RestoredPart
 
 REMEMBERED_IDS = 10_000
+ROWS_PER_PART = 10_000
 
 
 @dataclass(slots=True)
@@ -39,13 +42,15 @@ class MemoryMesh:
 
     Args:
         clock_ms: milliseconds since the epoch; a virtual clock makes every offset a function of the input.
+        rows_per_part: how many rows of a state are restored at once.
     """
 
-    def __init__(self, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, clock_ms: Callable[[], int], *, rows_per_part: int = ROWS_PER_PART) -> None:
         self._clock_ms = clock_ms
+        self._rows_per_part = rows_per_part
         self._partitions: dict[Place, _Partition] = defaultdict(_Partition)
         self._owned: dict[tuple[str, int], _Owned] = defaultdict(_Owned)
-        self._workers: dict[str, int] = {}
+        self._workers: dict[str, tuple[int, str]] = {}
         self._partitions_of: dict[str, int] = {}
         self._last = BEGINNING
         self._appended = asyncio.Event()
@@ -85,6 +90,9 @@ class MemoryMesh:
         owned.until_ms = now + int(ttl_s * 1000)
         return Lease(stage, partition, str(owned.token))
 
+    async def claim_all(self, wanted: Sequence[tuple[str, int]], owner: str, ttl_s: float) -> list[Lease | None]:
+        return [await self.claim(stage, partition, owner, ttl_s) for stage, partition in wanted]
+
     async def renew(self, leases: Iterable[Lease], ttl_s: float) -> list[Lease]:
         lost = []
         for lease in leases:
@@ -94,26 +102,39 @@ class MemoryMesh:
                 lost.append(lease)
         return lost
 
-    async def release(self, lease: Lease) -> None:
-        if self._holds(lease):
-            self._owned[lease.stage, lease.partition].until_ms = 0
+    async def release(self, *leases: Lease) -> None:
+        for lease in leases:
+            if self._holds(lease):
+                self._owned[lease.stage, lease.partition].until_ms = 0
 
-    async def join(self, worker: str, ttl_s: float) -> list[str]:
-        now = self._clock_ms()
-        self._workers[worker] = now + int(ttl_s * 1000)
-        self._workers = {name: until for name, until in self._workers.items() if until > now}
-        return sorted(self._workers)
+    async def join(self, worker: str, ttl_s: float, takes: str = "") -> dict[str, str]:
+        now, before = self._clock_ms(), {name: said for name, (_, said) in self._workers.items()}
+        self._workers[worker] = now + int(ttl_s * 1000), takes
+        self._workers = {name: (until, said) for name, (until, said) in self._workers.items() if until > now}
+        alive = {name: said for name, (_, said) in self._workers.items()}
+        if alive != before:
+            self._members_changed(worker)
+        return alive
 
     async def leave(self, worker: str) -> None:
-        self._workers.pop(worker, None)
+        if self._workers.pop(worker, None) is not None:
+            self._members_changed(worker)
 
     async def restore(self, lease: Lease, inputs: Sequence[Place]) -> Restored:
         owned = self._owned[lease.stage, lease.partition]
+        first = self._part(owned, 0)
         return Restored(
             offsets={place: owned.offsets.get(place, BEGINNING) for place in inputs},
-            state=dict(owned.state),
+            state=first.state,
             answers={key: orjson.loads(answer) for key, answer in owned.answers.items()},
+            rows=len(owned.state),
+            more=first.more,
         )
+
+    async def restore_more(self, lease: Lease, more: int) -> RestoredPart:
+        if not self._holds(lease):
+            raise _fenced(lease)
+        return self._part(self._owned[lease.stage, lease.partition], more)
 
     async def commit(self, commits: Sequence[tuple[Lease, Commit]]) -> list[FencedError | None]:
         return [self._commit(lease, commit) for lease, commit in commits]
@@ -162,6 +183,14 @@ class MemoryMesh:
         for output in commit.outputs:
             self._append(output)
         return None
+
+    def _part(self, owned: _Owned, start: int) -> RestoredPart:
+        end = start + self._rows_per_part
+        return RestoredPart(dict(islice(owned.state.items(), start, end)), end if end < len(owned.state) else 0)
+
+    def _members_changed(self, worker: str) -> None:
+        self._partitions.pop(MEMBERS, None)
+        self._append(Output(*MEMBERS, worker, "members.changed", UUID(int=0), b""))
 
     def _append(self, output: Output) -> None:
         ms = max(self._clock_ms(), self._last.ms)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.engine.record import Commit, Offset, Output, Place, Record, Restored
+from pipeline.engine.record import Commit, Offset, Output, Place, Record, Restored, RestoredPart
 from topology.errors import AiopsError, ConfigurationError, RetryableError
 
 
@@ -28,6 +28,10 @@ class PartitionsChangedError(ConfigurationError):
 
 class LostWritesError(AiopsError):
     """The mesh knows less than what was committed to it: its server lost writes."""
+
+
+MEMBERS: Place = ("~members", 0)
+"""Has a new record, which says no more than that, whenever the list of live workers has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +111,32 @@ class Mesh(Protocol):
     async def claim(self, stage: str, partition: int, owner: str, ttl_s: float) -> Lease | None:
         """Become the owner, with a new fencing token; None while somebody else is."""
 
+    async def claim_all(self, wanted: Sequence[tuple[str, int]], owner: str, ttl_s: float) -> list[Lease | None]:
+        """As ``claim``, for many stages and partitions."""
+
     async def renew(self, leases: Iterable[Lease], ttl_s: float) -> list[Lease]:
         """Keep leases from expiring; answers those that were lost."""
 
-    async def release(self, lease: Lease) -> None:
-        """Give a lease back; nothing happens when it was lost already."""
+    async def release(self, *leases: Lease) -> None:
+        """Give leases back; nothing happens to one that was lost already."""
 
-    async def join(self, worker: str, ttl_s: float) -> list[str]:
-        """Say that a worker is alive; answers all live workers, sorted."""
+    async def join(self, worker: str, ttl_s: float, takes: str = "") -> dict[str, str]:
+        """Say that a worker is alive, and what it takes; answers all live workers, and what each of them takes."""
 
     async def leave(self, worker: str) -> None:
         """Say that a worker is gone."""
 
     async def restore(self, lease: Lease, inputs: Sequence[Place]) -> Restored:
-        """The sum of all commits of this stage and partition."""
+        """The sum of all commits of this stage and partition; of a large state, its first part."""
+
+    async def restore_more(self, lease: Lease, more: int) -> RestoredPart:
+        """The next part of a large state, from where the part before said there is more.
+
+        Only the owner changes it, so the parts fit together as long as the lease is held and no commit is made in between.
+
+        Raises:
+            FencedError: the lease was lost; what has come so far belongs to nobody's state.
+        """
 
     async def commit(self, commits: Sequence[tuple[Lease, Commit]]) -> list[FencedError | None]:
         """Make commits, each one atomic: fence checked, state, outputs, offset.

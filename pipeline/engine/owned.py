@@ -1,11 +1,9 @@
-"""A stage's partition while a worker owns it, and which worker that should be."""
+"""A stage's partition while a worker owns it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 from pipeline.engine.mesh import Lease
 from pipeline.engine.task import PartitionTask
@@ -38,13 +36,4 @@ class Owned:
 
 
 Holdings = dict[tuple[str, int], Owned]
-"""What a worker holds, by stage and partition."""
-
-
-def owner_of(stage: str, partition: int, workers: Sequence[str]) -> str:
-    """Rendezvous hashing: who comes or goes moves only its own share."""
-
-    def weight(worker: str) -> bytes:
-        return blake2b(f"{stage}/{partition}/{worker}".encode(), digest_size=8).digest()
-
-    return max(workers, key=weight)
+"""What a worker holds and can step, by stage and partition."""

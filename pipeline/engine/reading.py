@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from pipeline.engine.mesh import Mesh
+from pipeline.engine.mesh import MEMBERS, Mesh
 from pipeline.engine.owned import Holdings
-from pipeline.engine.record import Offset, Place, Record
+from pipeline.engine.record import BEGINNING, Offset, Place, Record
 from pipeline.engine.task import PartitionTask
 
 RECORDS_PER_READ = 500
@@ -20,6 +20,9 @@ class Reader:
     Args:
         holdings: the worker's own, which it changes.
         wake: set when the worker should look around before anything is read.
+
+    Attributes:
+        members_changed: whether the last read told that the list of live workers has changed.
     """
 
     def __init__(self, mesh: Mesh, holdings: Holdings, wake: asyncio.Event) -> None:
@@ -30,6 +33,8 @@ class Reader:
         self._from: dict[Place, Offset] = {}
         self._for: dict[tuple[str, int], PartitionTask] = {}
         self._turn = 0
+        self._members = BEGINNING
+        self.members_changed = False
 
     async def next(self, wait_s: float) -> int:
         """Offer the tasks what was read; answers how many records that was, 0 when woken or when time is up.
@@ -37,8 +42,10 @@ class Reader:
         Raises:
             MeshUnavailableError: the mesh is away.
         """
+        self.members_changed = False
         if self._reading is not None and any(
-            owned.task.room and self._for.get(place) is not owned.task for place, owned in self._holdings.items()
+            owned.sound and owned.task.room and self._for.get(place) is not owned.task
+            for place, owned in self._holdings.items()
         ):
             await self.cancel()  # somebody got room, or was restored, and would have to wait for the others' read
         if self._reading is None:
@@ -65,7 +72,7 @@ class Reader:
         wanted: dict[Place, set[Offset]] = {}
         self._for = {}
         for held, owned in self._holdings.items():
-            if owned.task.room:
+            if owned.sound and owned.task.room:
                 self._for[held] = owned.task
                 for place, offset in owned.task.positions.items():
                     wanted.setdefault(place, set()).add(offset)
@@ -77,10 +84,7 @@ class Reader:
         return asyncio.create_task(self._read(WAIT_S if alike else _WAIT_FOR_OTHERS_S))
 
     async def _read(self, wait_s: float) -> list[Record]:
-        if not self._from:
-            await asyncio.sleep(wait_s)
-            return []
-        return await self._mesh.read(self._from, count=RECORDS_PER_READ, wait_s=wait_s)
+        return await self._mesh.read({MEMBERS: self._members, **self._from}, count=RECORDS_PER_READ, wait_s=wait_s)
 
     def _offer(self, records: list[Record]) -> int:
         by_place: dict[Place, list[Record]] = {}
@@ -91,12 +95,15 @@ class Reader:
                 stream, partition = record.stream, record.partition
                 of_place = by_place.setdefault((stream, partition), [])
             of_place.append(record)
+        if changes := by_place.pop(MEMBERS, []):
+            self.members_changed = True
+            self._members = changes[-1].offset
         for owned in self._holdings.values():
             offered: list[Record] = []
             for place, position in owned.task.positions.items():
                 # A task restored while the read was on its way must not skip what lies before it.
                 if place in by_place and position >= self._from[place]:
                     offered += by_place[place]
-            if offered and owned.task.room:
+            if offered and owned.sound and owned.task.room:
                 owned.task.offer(offered)
-        return len(records)
+        return len(records) - len(changes)

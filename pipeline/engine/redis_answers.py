@@ -8,23 +8,31 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import ClusterError, OutOfMemoryError, ReadOnlyError, RedisClusterException, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pipeline.engine.acknowledged import WHAT_TO_DO
 from pipeline.engine.mesh import FencedError, Lease, LostWritesError, MeshUnavailableError
 from pipeline.engine.outage import Outage
-from pipeline.engine.record import Place
+from pipeline.engine.record import Place, RestoredPart
+from pipeline.engine.server_check import ClusterMetError
+from topology.errors import AiopsError
 
-_WRITING = {"publish", "claim", "join", "commit", "record_answer"}
+_WRITING = {"publish", "claim", "claim_all", "join", "commit", "record_answer"}
 _REFUSES_WRITES = ("MISCONF", "NOREPLICAS", "READONLY")
 _AWAY = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "UNBLOCKED")
 
 
 class _Reached(Protocol):
-    """Somebody who talks to a server."""
+    """Somebody who talks to a server, or to a cluster of them."""
 
     outage: Outage
+
+    async def turn_to_cluster(self) -> None:
+        """The server is one node of a cluster."""
+
+    async def lost_touch(self) -> None:
+        """A connection broke."""
 
 
 S = TypeVar("S", bound=_Reached)
@@ -47,8 +55,14 @@ def or_unavailable(method: _Method[S, P, T]) -> _Method[S, P, T]:
             if task is not None and task.cancelling() > cancelled_before:
                 # The client waits with asyncio.wait_for, which before Python 3.12 may swallow that it was cancelled.
                 raise asyncio.CancelledError
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        except ClusterMetError:
+            await self.turn_to_cluster()
+            return await call(self, *args, **kwargs)
+        except (RedisConnectionError, RedisTimeoutError, OSError, RedisClusterException, ClusterError) as error:
+            if isinstance(error.__cause__, AiopsError):  # what was found out when a node of a cluster was met
+                raise error.__cause__ from None
             self.outage.failed("away", str(error))
+            await self.lost_touch()
             msg = f"Redis did not take the call: {error}"
             raise MeshUnavailableError(msg) from error
         except ResponseError as error:
@@ -67,16 +81,25 @@ def or_unavailable(method: _Method[S, P, T]) -> _Method[S, P, T]:
 def outcome_of(lease: Lease, result: Any) -> FencedError | None:
     """Whether a commit took effect; raises what it met instead, when that is no fence."""
     if isinstance(result, ResponseError) and "FENCED" in str(result):
-        msg = (
-            f"token {lease.token!r} of {lease.stage}/{lease.partition} has expired or was passed on; drop the partition"
-        )
-        return FencedError(msg)
+        return fenced(lease)
     if isinstance(result, ResponseError) and "LOST" in str(result):
         msg = f"{lease.stage}/{lease.partition} cannot commit: {str(result).removeprefix('LOST ')}. {WHAT_TO_DO}"
         raise LostWritesError(msg)
     if isinstance(result, Exception):
         raise result
     return None
+
+
+def fenced(lease: Lease) -> FencedError:
+    """Why a lease has no effect any more."""
+    msg = f"token {lease.token!r} of {lease.stage}/{lease.partition} has expired or was passed on; drop the partition"
+    return FencedError(msg)
+
+
+def part_of(scanned: tuple[int, dict[bytes, bytes]]) -> RestoredPart:
+    """Rows of a state, out of an answer of ``HSCAN``."""
+    more, rows = scanned
+    return RestoredPart({row.decode(): value for row, value in rows.items()}, more)
 
 
 def fields_of(fields: list[bytes] | None) -> tuple[bytes, bytes, bytes]:

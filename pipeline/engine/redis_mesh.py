@@ -22,9 +22,8 @@ from pipeline.engine.keys import Keys
 from pipeline.engine.mesh import FencedError, Lag, Lease, LostWritesError, refuse_other_partitions
 from pipeline.engine.outage import Outage
 from pipeline.engine.outputs import LATE
-from pipeline.engine.oversight import Oversight, introduce
-from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored
-from pipeline.engine.redis_answers import field_of, fields_of, or_unavailable, outcome_of, text
+from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored, RestoredPart
+from pipeline.engine.redis_answers import fenced, field_of, fields_of, or_unavailable, outcome_of, part_of, text
 from pipeline.engine.server_check import Finding, ServerWatch, missing
 
 REMEMBERED_IDS = 10_000
@@ -33,8 +32,11 @@ _BLOCK_MAX_S = 5.0
 _EVENTS_PER_CALL = 1_000
 """A script that appends holds up everybody else on the server for about five microseconds per event."""
 _LATE: Place = (LATE.name, 0)
+_ROWS_PER_PART = 2_000
+"""Takes the server and the worker a few milliseconds each, in which nobody else is served."""
+_LEASES_PER_CALL = 500
 _LUA = files("pipeline.engine") / "lua"
-_SCRIPTS = ("publish", "claim", "renew", "release", "answer", "commit", "join")
+_SCRIPTS = ("publish", "claim", "renew", "release", "answer", "commit", "join", "leave")
 
 
 class RedisMesh:
@@ -58,7 +60,7 @@ class RedisMesh:
         script = {path: redis.register_script((_LUA / f"{path}.lua").read_text()) for path in _SCRIPTS}
         self._publish, self._claim, self._renew = script["publish"], script["claim"], script["renew"]
         self._release, self._answer, self._commit = script["release"], script["answer"], script["commit"]
-        self._join = script["join"]
+        self._join, self._leave = script["join"], script["leave"]
 
     @classmethod
     def connect(
@@ -141,47 +143,67 @@ class RedisMesh:
 
     @or_unavailable
     async def claim(self, stage: str, partition: int, owner: str, ttl_s: float) -> Lease | None:
-        keys = [self.keys.owned(stage, partition, what) for what in ("lease", "tokens")]
-        token = await self._claim(keys=keys, args=[owner, int(ttl_s * 1000)])
-        return Lease(stage, partition, token.decode()) if token else None
+        (lease,) = await self.claim_all([(stage, partition)], owner, ttl_s)
+        return lease
+
+    @or_unavailable
+    async def claim_all(self, wanted: Sequence[tuple[str, int]], owner: str, ttl_s: float) -> list[Lease | None]:
+        leases: list[Lease | None] = []
+        for first in range(0, len(wanted), _LEASES_PER_CALL):
+            some = wanted[first : first + _LEASES_PER_CALL]
+            keys = [self.keys.owned(*place, what) for place in some for what in ("lease", "tokens")]
+            tokens = await self._claim(keys=keys, args=[owner, int(ttl_s * 1000)])
+            leases += [
+                Lease(*place, token.decode()) if token else None for place, token in zip(some, tokens, strict=True)
+            ]
+        return leases
 
     @or_unavailable
     async def renew(self, leases: Iterable[Lease], ttl_s: float) -> list[Lease]:
         held = list(leases)
-        if not held:
-            return []
-        keys = [self.keys.owned(lease.stage, lease.partition, "lease") for lease in held]
-        lost = await self._renew(keys=keys, args=[int(ttl_s * 1000), *(lease.token for lease in held)])
-        return [held[index - 1] for index in lost]
+        lost: list[Lease] = []
+        for first in range(0, len(held), _LEASES_PER_CALL):
+            some = held[first : first + _LEASES_PER_CALL]
+            args = [int(ttl_s * 1000), *(lease.token for lease in some)]
+            lost += [some[index - 1] for index in await self._renew(keys=self._lease_keys(some), args=args)]
+        return lost
 
     @or_unavailable
-    async def release(self, lease: Lease) -> None:
-        await self._release(keys=[self.keys.owned(lease.stage, lease.partition, "lease")], args=[lease.token])
+    async def release(self, *leases: Lease) -> None:
+        for first in range(0, len(leases), _LEASES_PER_CALL):
+            some = leases[first : first + _LEASES_PER_CALL]
+            await self._release(keys=self._lease_keys(some), args=[lease.token for lease in some])
 
     @or_unavailable
-    async def join(self, worker: str, ttl_s: float) -> list[str]:
-        alive = await self._join(keys=[self.keys.workers], args=[worker, int(ttl_s * 1000)])
-        return sorted(name.decode() for name in alive)
+    async def join(self, worker: str, ttl_s: float, takes: str = "") -> dict[str, str]:
+        alive = await self._join(keys=self.keys.members, args=[worker, int(ttl_s * 1000), takes])
+        return {name.decode(): said.decode() for name, said in zip(alive[::2], alive[1::2], strict=True)}
 
     @or_unavailable
     async def leave(self, worker: str) -> None:
-        await self._redis.zrem(self.keys.workers, worker)
+        await self._leave(keys=self.keys.members, args=[worker])
 
     @or_unavailable
     async def restore(self, lease: Lease, inputs: Sequence[Place]) -> Restored:
+        state_key = self.keys.owned(lease.stage, lease.partition, "state")
         pipe = self._redis.pipeline(transaction=True)
-        for what in ("offsets", "state", "answers"):
+        for what in ("offsets", "answers"):
             pipe.hgetall(self.keys.owned(lease.stage, lease.partition, what))
+        pipe.hlen(state_key)
+        pipe.hscan(state_key, 0, count=_ROWS_PER_PART)
         for place in inputs:
             pipe.xinfo_stream(self.keys.partition(place))
-        offsets, state, answers, *streams = await pipe.execute(raise_on_error=False)
-        for failure in (offsets, state, answers):
+        offsets, answers, rows, scanned, *streams = await pipe.execute(raise_on_error=False)
+        for failure in (offsets, answers, rows, scanned):
             if isinstance(failure, Exception):
                 raise failure
+        first = part_of(scanned)
         restored = Restored(
             offsets={place: Offset.parse(offsets.get(field_of(place).encode(), b"0-0")) for place in inputs},
-            state={row.decode(): value for row, value in state.items()},
+            state=first.state,
             answers={key.decode(): orjson.loads(value) for key, value in answers.items()},
+            rows=rows,
+            more=first.more,
         )
         self._acknowledged.restored(lease, int(offsets.get(COMMITS.encode(), 0)))
         for place, info in zip(inputs, streams, strict=True):
@@ -193,6 +215,17 @@ class RedisMesh:
                 known = None if isinstance(info, RedisError) else info
                 await introduce(self._redis, self.keys, lease.stage, place, known)
         return restored
+
+    @or_unavailable
+    async def restore_more(self, lease: Lease, more: int) -> RestoredPart:
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.get(self.keys.owned(lease.stage, lease.partition, "lease"))
+        pipe.hscan(self.keys.owned(lease.stage, lease.partition, "state"), more, count=_ROWS_PER_PART)
+        token, scanned = await pipe.execute()
+        # A lease that was lost never comes back, so with the last part it is known that all of them were read under it.
+        if token != lease.token.encode():
+            raise fenced(lease)
+        return part_of(scanned)
 
     @or_unavailable
     async def commit(self, commits: Sequence[tuple[Lease, Commit]]) -> list[FencedError | None]:
@@ -253,6 +286,9 @@ class RedisMesh:
         known = {name: int(count) for name, count in zip(declared, counts, strict=True) if count is not None}
         refuse_other_partitions(known, declared)
         return known
+
+    def _lease_keys(self, leases: Iterable[Lease]) -> list[str]:
+        return [self.keys.owned(lease.stage, lease.partition, "lease") for lease in leases]
 
     async def _publish_some(self, outputs: Sequence[Output]) -> int:
         index: dict[Place, int] = {}

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pipeline.engine.mesh import FencedError, Lease, Mesh, PartitionsChangedError
+from pipeline.engine.mesh import MEMBERS, FencedError, Lease, Mesh, PartitionsChangedError
 from pipeline.engine.record import BEGINNING, Commit, Output, partition_of
 from tests.contracts.meshes import MESHES, opened
 from tests.polling import eventually
@@ -144,10 +144,60 @@ async def test_the_first_answer_stays_until_its_event_is_done(mesh: Mesh) -> Non
 
 
 async def test_workers_that_joined_are_listed_until_they_leave(mesh: Mesh) -> None:
-    assert await mesh.join("b", 30.0) == ["b"]
-    assert await mesh.join("a", 30.0) == ["a", "b"]
+    assert await mesh.join("b", 30.0, "much") == {"b": "much"}
+    assert await mesh.join("a", 30.0) == {"a": "", "b": "much"}
+    assert await mesh.join("b", 30.0, "little") == {"a": "", "b": "little"}
     await mesh.leave("b")
-    assert await mesh.join("a", 30.0) == ["a"]
+    await mesh.leave("nobody")
+    assert await mesh.join("a", 30.0) == {"a": ""}
+
+
+async def test_a_reader_is_woken_when_the_list_of_workers_changes_and_only_then(mesh: Mesh) -> None:
+    at = BEGINNING
+
+    async def changed() -> bool:
+        nonlocal at
+        records = await mesh.read({MEMBERS: at}, count=10, wait_s=0)
+        at = records[-1].offset if records else at
+        assert len(records) <= 1, "what is older says nothing more"
+        return bool(records)
+
+    assert not await changed()
+    await mesh.join("a", 30.0, "much")
+    assert await changed()
+    await mesh.join("a", 30.0, "much")
+    assert not await changed()
+    await mesh.join("a", 30.0, "little")
+    assert await changed()
+    await mesh.join("b", 0.05)
+    assert await changed()
+    await mesh.leave("nobody")
+    assert not await changed()
+
+    async def forgotten() -> bool:
+        return await mesh.join("a", 30.0, "little") == {"a": "little"}
+
+    await eventually(forgotten, saying="the other's time runs out")
+    assert await changed()
+    await mesh.leave("a")
+    assert await changed()
+
+
+async def test_many_are_claimed_renewed_and_given_back_at_once(mesh: Mesh) -> None:
+    places = [("count", partition) for partition in range(1_201)]
+    taken = await mesh.claim("count", 700, "two", 30.0)
+    assert taken is not None
+
+    leases = await mesh.claim_all(places, "one", 30.0)
+
+    assert leases[700] is None
+    mine = [lease for lease in leases if lease is not None]
+    assert [(lease.stage, lease.partition) for lease in mine] == [place for place in places if place != ("count", 700)]
+    await mesh.release(mine[3], mine[1_199])
+    assert await mesh.renew([taken, *mine], 30.0) == [mine[3], mine[1_199]]
+    await mesh.release(*mine)
+    assert None not in await mesh.claim_all([place for place in places if place != ("count", 700)], "two", 30.0)
+    assert await mesh.claim_all([], "one", 30.0) == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from pipeline.engine.record import Output, output_for
 from pipeline.engine.retention import Janitor
 from pipeline.engine.sink_runner import SinkRunner
 from pipeline.engine.ticker import ticks
-from pipeline.engine.worker import Worker, WorkerCounts
+from pipeline.engine.tenure import WorkerCounts
+from pipeline.engine.worker import Worker
 from tests.simulation.plan import Plan
 from tests.simulation.remembering import RememberingMesh
 from tests.simulation.virtual_loop import KilledError, Process, virtual_loop

@@ -1,5 +1,6 @@
--- Give a lease back.  KEYS[1] lease.  ARGV[1] token.
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  return redis.call('DEL', KEYS[1])
+-- Give leases back.  KEYS: leases.  ARGV: each lease's token.
+for index, lease in ipairs(KEYS) do
+  if redis.call('GET', lease) == ARGV[index] then
+    redis.call('DEL', lease)
+  end
 end
-return 0
