@@ -12,6 +12,7 @@
     {ns:n}:t:{stage}:{p}:offsets   hash     "<stream>/<p>" -> offset, "<stream>/<p>#" -> records read, "~commits" -> their number
     {ns:n}:t:{stage}:{p}:answers   hash     answers of the world for events that are not done
     {ns:0}:partitions              hash     "stream <name>", "stage <id>" -> how many partitions it has
+    {ns:0}:report:{worker}         string   what a live worker says of itself, as JSON; expires
     {ns:0}:workers                 zset     worker -> alive until (ms)
     {ns:0}:workers:takes           hash     worker -> what it takes, see members.py
     {ns:0}:s:~members:0            stream   its only entry is newer than the last change of the list of live workers
@@ -75,6 +76,10 @@ class Keys:
     def partition_counts(self) -> str:
         """How many partitions streams and stages have."""
         return f"{{{self.namespace}:0}}:partitions"
+
+    def report(self, worker: str) -> str:
+        """What a worker says of itself."""
+        return f"{{{self.namespace}:0}}:report:{worker}"
 
     @property
     def workers(self) -> str:

@@ -22,6 +22,7 @@ from pipeline.engine.keys import Keys
 from pipeline.engine.mesh import FencedError, Lag, Lease, LostWritesError, refuse_other_partitions
 from pipeline.engine.outage import Outage
 from pipeline.engine.outputs import LATE
+from pipeline.engine.oversight import Oversight, introduce
 from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored, RestoredPart
 from pipeline.engine.redis_answers import fenced, field_of, fields_of, or_unavailable, outcome_of, part_of, text
 from pipeline.engine.server_check import Finding, ServerWatch, missing
