@@ -11,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from redis.exceptions import AskError, MovedError
+
 from pipeline.engine.keys import Keys
 from pipeline.engine.mesh import Lease, LostWritesError
 from pipeline.engine.record import Offset, Place
 
 COMMITS = "~commits"
 """The field in a partition's offsets that counts its commits."""
+
+_ELSEWHERE = (MovedError, AskError)
+"""What a node of a cluster answers about what another one has, which is asked for it in its turn."""
 
 Ask = Callable[[list[tuple[Any, ...]]], Awaitable[list[Any]]]
 
@@ -77,10 +82,14 @@ class Acknowledged:
             return
         answers = await ask(commands)
         for stage, answer in zip(stages, answers, strict=False):
+            if isinstance(answer, _ELSEWHERE):
+                continue
             self._expect(stage, 0 if isinstance(answer, Exception) else int(answer or 0))
         rest = iter(answers[len(stages) :])
         for place, offset in places:
             entries, info = next(rest), next(rest)
+            if isinstance(entries, _ELSEWHERE):
+                continue
             if entries == [] and _was_trimmed(offset, info):
                 continue
             if not entries or isinstance(entries, Exception):

@@ -3,7 +3,7 @@
     {ns:n}:s:{stream}:{p}          stream   the events of a partition; fields k (key), t (event type), e (event as JSON)
     {ns:n}:s:{stream}:{p}:seen     zset     lately published ids that are derived -> time; how repetitions are recognised
     {ns:n}:s:{stream}:{p}:random   zset     the same for random ids, which come in greater numbers and are repeated at once
-    {ns:n}:s:{stream}:{p}:from:{m} zset     ids that lately came from outbox m -> number of the call that brought them
+    {ns:n}:s:{stream}:{p}:from:{m} zset     what lately came from outbox m ("<offset> <event id>") -> number of the call that brought it
     {ns:n}:s:~outbox:{n}           stream   on a cluster: outputs on their way to other slots
     {ns:n}:forwarded               hash     "<m>" -> number of the last token that forwarded from outbox m, "~calls"
     {ns:n}:t:{stage}:{p}:lease     string   "<token>" of the owner; expires
@@ -54,6 +54,14 @@ class Keys:
     def seen_random(self, place: Place) -> str:
         """Random ids lately published to a partition."""
         return f"{self.partition(place)}:random"
+
+    def came_from(self, place: Place, outbox: int) -> str:
+        """Entries of an outbox that lately came to a partition."""
+        return f"{self.partition(place)}:from:{outbox}"
+
+    def forwarded(self, partition: int) -> str:
+        """Who forwarded to the slot of a partition."""
+        return f"{{{self.namespace}:{partition % SLOTS_MAX}}}:forwarded"
 
     def owned(self, stage: str, partition: int, what: str) -> str:
         """Something of a stage's partition: lease, tokens, state, offsets, answers."""

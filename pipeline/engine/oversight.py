@@ -18,9 +18,8 @@ from redis.exceptions import ResponseError
 
 from pipeline.engine.keys import Keys
 from pipeline.engine.mesh import MeshUnavailableError
-from pipeline.engine.outage import Outage
 from pipeline.engine.record import Place
-from pipeline.engine.redis_answers import or_unavailable
+from pipeline.engine.redis_answers import Reached, or_unavailable
 
 REPORT_EVERY_S = 2.0
 _AT_ONCE = 500
@@ -83,10 +82,23 @@ class Report:
 class Oversight:
     """Looks at one namespace of a server; every method may raise :class:`MeshUnavailableError`."""
 
-    def __init__(self, redis: Redis, keys: Keys, outage: Outage) -> None:
-        self._redis = redis
+    def __init__(self, reached: Reached, keys: Keys) -> None:
+        self._reached = reached
         self._keys = keys
-        self.outage = outage
+        self.outage = reached.outage
+
+    @property
+    def client(self) -> Redis:
+        """What talks to the server."""
+        return self._reached.client
+
+    async def turn_to_cluster(self) -> None:
+        """The server is one node of a cluster."""
+        await self._reached.turn_to_cluster()
+
+    async def lost_touch(self) -> None:
+        """A connection broke."""
+        await self._reached.lost_touch()
 
     @or_unavailable
     async def positions(self, places: Sequence[Place]) -> list[Position]:
@@ -94,7 +106,7 @@ class Oversight:
         found = []
         unknown: list[tuple[Place, str, int]] = []
         for some in _slices(places):
-            pipe = self._redis.pipeline(transaction=False)
+            pipe = self.client.pipeline(transaction=False)
             for place in some:
                 pipe.xinfo_groups(self._keys.partition(place))
             for place, groups in zip(some, await _answers(pipe), strict=True):
@@ -105,7 +117,7 @@ class Oversight:
                     else:
                         found.append(Position(consumer, place, read, group["lag"]))
         for some_unknown in _slices(unknown):
-            pipe = self._redis.pipeline(transaction=False)
+            pipe = self.client.pipeline(transaction=False)
             for place, _, _ in some_unknown:
                 pipe.xinfo_stream(self._keys.partition(place))
             for (place, consumer, read), info in zip(some_unknown, await _answers(pipe), strict=True):
@@ -117,7 +129,7 @@ class Oversight:
         """One for each of these stages and partitions."""
         found = []
         for some in _slices(owned):
-            pipe = self._redis.pipeline(transaction=False)
+            pipe = self.client.pipeline(transaction=False)
             for stage, partition in some:
                 pipe.get(self._keys.owned(stage, partition, "lease"))
                 pipe.hmget(self._keys.owned(stage, partition, "offsets"), ["~outputs", "~late"])
@@ -130,19 +142,19 @@ class Oversight:
     @or_unavailable
     async def report(self, worker: str, report: Report, ttl_s: float) -> None:
         """Let others know how a worker is, for so long."""
-        await self._redis.set(self._keys.report(worker), orjson.dumps(asdict(report)), px=int(ttl_s * 1000))
+        await self.client.set(self._keys.report(worker), orjson.dumps(asdict(report)), px=int(ttl_s * 1000))
 
     @or_unavailable
     async def withdraw(self, worker: str) -> None:
         """Forget what a worker said."""
-        await self._redis.delete(self._keys.report(worker))
+        await self.client.delete(self._keys.report(worker))
 
     @or_unavailable
     async def reports(self) -> dict[str, Report]:
         """What live workers said last, by worker."""
-        names: Any = await self._redis.zrange(self._keys.workers, 0, -1)
+        names: Any = await self.client.zrange(self._keys.workers, 0, -1)
         workers = [name.decode() for name in names]
-        pipe = self._redis.pipeline(transaction=False)
+        pipe = self.client.pipeline(transaction=False)
         for worker in workers:
             pipe.get(self._keys.report(worker))
         answers = await _answers(pipe) if workers else []

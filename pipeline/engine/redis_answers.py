@@ -7,8 +7,9 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.asyncio import Redis
 from redis.exceptions import ClusterError, OutOfMemoryError, ReadOnlyError, RedisClusterException, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pipeline.engine.acknowledged import WHAT_TO_DO
@@ -23,10 +24,14 @@ _REFUSES_WRITES = ("MISCONF", "NOREPLICAS", "READONLY")
 _AWAY = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "UNBLOCKED")
 
 
-class _Reached(Protocol):
+class Reached(Protocol):
     """Somebody who talks to a server, or to a cluster of them."""
 
     outage: Outage
+
+    @property
+    def client(self) -> Redis:
+        """With what."""
 
     async def turn_to_cluster(self) -> None:
         """The server is one node of a cluster."""
@@ -35,7 +40,7 @@ class _Reached(Protocol):
         """A connection broke."""
 
 
-S = TypeVar("S", bound=_Reached)
+S = TypeVar("S", bound=Reached)
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -6,29 +6,24 @@ offset with XREAD; the group's position is moved along inside the commit, for th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 from hiredis import pack_command
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from pipeline.engine.acknowledged import COMMITS, WHAT_TO_DO, Acknowledged
-from pipeline.engine.keys import Keys
+from pipeline.engine.acknowledged import COMMITS, WHAT_TO_DO
 from pipeline.engine.mesh import FencedError, Lag, Lease, LostWritesError, refuse_other_partitions
-from pipeline.engine.outage import Outage
+from pipeline.engine.outbox import by_slot, forward_call, inputs_elsewhere, through_outbox
 from pipeline.engine.outputs import LATE
 from pipeline.engine.oversight import Oversight, introduce
 from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored, RestoredPart
 from pipeline.engine.redis_answers import fenced, field_of, fields_of, or_unavailable, outcome_of, part_of, text
-from pipeline.engine.server_check import Finding, ServerWatch, missing
+from pipeline.engine.redis_reach import RedisReach
+from pipeline.engine.server_check import missing
 
 REMEMBERED_IDS = 10_000
-_SOCKET_TIMEOUT_S = 10.0
 _BLOCK_MAX_S = 5.0
 _EVENTS_PER_CALL = 1_000
 """A script that appends holds up everybody else on the server for about five microseconds per event."""
@@ -36,71 +31,19 @@ _LATE: Place = (LATE.name, 0)
 _ROWS_PER_PART = 2_000
 """Takes the server and the worker a few milliseconds each, in which nobody else is served."""
 _LEASES_PER_CALL = 500
-_LUA = files("pipeline.engine") / "lua"
-_SCRIPTS = ("publish", "claim", "renew", "release", "answer", "commit", "join", "leave")
 
 
-class RedisMesh:
+class RedisMesh(RedisReach):
     """Implements :class:`pipeline.engine.mesh.Mesh`.
 
-    Args:
-        redis: a client that answers bytes (no ``decode_responses``), does not time out blocking reads, and never tries
-            anything again on its own, for a commit whose answer was lost would be made twice; see ``connect``.
-        namespace: begins every key, so that deployments and tests can share a server.
-        acknowledged: what the server has acknowledged so far, when somebody else looks at it too.
-
-    Attributes:
-        outage: whether the server answers and takes writes.
+    On a Redis Cluster calls go to the nodes they concern, and a commit's outputs to other slots through an outbox, see
+    :mod:`pipeline.engine.outbox`.
     """
-
-    def __init__(self, redis: Redis, namespace: str = "aiops", acknowledged: Acknowledged | None = None) -> None:
-        self._redis = redis
-        self.keys = Keys(namespace)
-        self.outage = Outage()
-        self._acknowledged = Acknowledged(self.keys) if acknowledged is None else acknowledged
-        script = {path: redis.register_script((_LUA / f"{path}.lua").read_text()) for path in _SCRIPTS}
-        self._publish, self._claim, self._renew = script["publish"], script["claim"], script["renew"]
-        self._release, self._answer, self._commit = script["release"], script["answer"], script["commit"]
-        self._join, self._leave = script["join"], script["leave"]
-
-    @classmethod
-    def connect(
-        cls,
-        url: str,
-        namespace: str = "aiops",
-        *,
-        require_persistence: bool = False,
-        on_warning: Callable[[Finding], None] | None = None,
-    ) -> RedisMesh:
-        """A mesh on the server of a URL; connects when first used.
-
-        Whenever a server is met that was not known, it is looked at first: a method may then also raise
-        :class:`UnfitServerError` (it must not carry a mesh) or :class:`LostWritesError` (it forgot what it had taken).
-
-        Args:
-            require_persistence: a server that writes nothing to disk is unfit, and not just worth a warning.
-            on_warning: told what should be different about the server.
-        """
-        acknowledged = Acknowledged(Keys(namespace))
-        watch = ServerWatch(acknowledged, require_persistence=require_persistence, on_warning=on_warning)
-        redis = Redis.from_url(
-            url,
-            protocol=2,
-            socket_timeout=_SOCKET_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-            redis_connect_func=watch.greet,
-        )
-        return cls(redis, namespace, acknowledged)
 
     @property
     def oversight(self) -> Oversight:
         """The deployment seen from outside."""
-        return Oversight(self._redis, self.keys, self.outage)
-
-    @or_unavailable
-    async def ping(self) -> None:
-        """Meet the server, so that what is wrong with it is known before anything is done there."""
-        await self._redis.ping()
+        return Oversight(self, self.keys)
 
     @or_unavailable
     async def declare(self, partitions: Mapping[str, int]) -> None:
@@ -116,19 +59,42 @@ class RedisMesh:
     @or_unavailable
     async def publish(self, outputs: Sequence[Output]) -> int:
         new = 0
-        for first in range(0, len(outputs), _EVENTS_PER_CALL):
-            new += await self._publish_some(outputs[first : first + _EVENTS_PER_CALL])
+        for some in self._together(outputs, _EVENTS_PER_CALL, lambda output: output.partition):
+            new += await self._publish_some(some)
         return new
+
+    @or_unavailable
+    async def forward(self, lease: Lease, entries: Sequence[Record]) -> int:
+        """Append what an outbox holds for one slot, once; answers how many were new.
+
+        Raises:
+            FencedError: another forwarder has taken the place of the one that holds this lease.
+        """
+        keys, args = forward_call(self.keys, lease, entries)
+        try:
+            return int(await self._forward(keys=keys, args=args))
+        except ResponseError as error:
+            raise outcome_of(lease, error) or error from error
 
     @or_unavailable
     async def read(self, places: Mapping[Place, Offset], *, count: int, wait_s: float) -> list[Record]:
         names = {self.keys.partition(place).encode(): place for place in places}
-        block = [b"BLOCK", max(1, int(min(wait_s, _BLOCK_MAX_S) * 1000))] if wait_s > 0 else []
-        positions = [str(offset) for offset in places.values()]
-        # By this name of the command the client hands over the answer as it came, and makes no dictionary of each entry.
-        found: Any = await self._redis.execute_command(  # type: ignore[no-untyped-call]
-            b"XREAD", b"COUNT", count, *block, b"STREAMS", *names, *positions
-        )
+        block_ms = max(1, int(min(wait_s, _BLOCK_MAX_S) * 1000)) if wait_s > 0 else 0
+        found: Any
+        if self._cluster is not None:
+            slots = by_slot(places.items(), lambda item: item[0][1])
+            found = await self._cluster.read(
+                [tuple((self.keys.partition(place), str(offset)) for place, offset in slot) for slot in slots],
+                count=count,
+                block_ms=block_ms,
+            )
+        else:
+            block = [b"BLOCK", block_ms] if block_ms else []
+            positions = [str(offset) for offset in places.values()]
+            # By this name of the command the client hands over the answer as it came, and makes no dictionary of each entry.
+            found = await self._redis.execute_command(  # type: ignore[no-untyped-call]
+                b"XREAD", b"COUNT", count, *block, b"STREAMS", *names, *positions
+            )
         records: list[Record] = []
         for name, entries in found or ():
             stream, partition = names[name]
@@ -149,30 +115,24 @@ class RedisMesh:
 
     @or_unavailable
     async def claim_all(self, wanted: Sequence[tuple[str, int]], owner: str, ttl_s: float) -> list[Lease | None]:
-        leases: list[Lease | None] = []
-        for first in range(0, len(wanted), _LEASES_PER_CALL):
-            some = wanted[first : first + _LEASES_PER_CALL]
+        leases: dict[tuple[str, int], Lease] = {}
+        for some in self._together(wanted, _LEASES_PER_CALL, lambda place: place[1]):
             keys = [self.keys.owned(*place, what) for place in some for what in ("lease", "tokens")]
             tokens = await self._claim(keys=keys, args=[owner, int(ttl_s * 1000)])
-            leases += [
-                Lease(*place, token.decode()) if token else None for place, token in zip(some, tokens, strict=True)
-            ]
-        return leases
+            leases |= {place: Lease(*place, token.decode()) for place, token in zip(some, tokens, strict=True) if token}
+        return [leases.get(place) for place in wanted]
 
     @or_unavailable
     async def renew(self, leases: Iterable[Lease], ttl_s: float) -> list[Lease]:
-        held = list(leases)
         lost: list[Lease] = []
-        for first in range(0, len(held), _LEASES_PER_CALL):
-            some = held[first : first + _LEASES_PER_CALL]
-            args = [int(ttl_s * 1000), *(lease.token for lease in some)]
+        for some in self._together(list(leases), _LEASES_PER_CALL, lambda lease: lease.partition):
+            args: list[Any] = [int(ttl_s * 1000), *(lease.token for lease in some)]
             lost += [some[index - 1] for index in await self._renew(keys=self._lease_keys(some), args=args)]
         return lost
 
     @or_unavailable
     async def release(self, *leases: Lease) -> None:
-        for first in range(0, len(leases), _LEASES_PER_CALL):
-            some = leases[first : first + _LEASES_PER_CALL]
+        for some in self._together(leases, _LEASES_PER_CALL, lambda lease: lease.partition):
             await self._release(keys=self._lease_keys(some), args=[lease.token for lease in some])
 
     @or_unavailable
@@ -187,7 +147,7 @@ class RedisMesh:
     @or_unavailable
     async def restore(self, lease: Lease, inputs: Sequence[Place]) -> Restored:
         state_key = self.keys.owned(lease.stage, lease.partition, "state")
-        pipe = self._redis.pipeline(transaction=True)
+        pipe = self._redis.pipeline(transaction=self._cluster is None)
         for what in ("offsets", "answers"):
             pipe.hgetall(self.keys.owned(lease.stage, lease.partition, what))
         pipe.hlen(state_key)
@@ -219,7 +179,7 @@ class RedisMesh:
 
     @or_unavailable
     async def restore_more(self, lease: Lease, more: int) -> RestoredPart:
-        pipe = self._redis.pipeline(transaction=True)
+        pipe = self._redis.pipeline(transaction=self._cluster is None)
         pipe.get(self.keys.owned(lease.stage, lease.partition, "lease"))
         pipe.hscan(self.keys.owned(lease.stage, lease.partition, "state"), more, count=_ROWS_PER_PART)
         token, scanned = await pipe.execute()
@@ -241,6 +201,10 @@ class RedisMesh:
         for (lease, _), outcome in zip(commits, outcomes, strict=True):
             if outcome is None:
                 self._acknowledged.committed(lease)
+        if self._cluster is not None:
+            await self._move_groups(
+                [commit for (_, commit), outcome in zip(commits, outcomes, strict=True) if not outcome]
+            )
         return outcomes
 
     @or_unavailable
@@ -279,9 +243,6 @@ class RedisMesh:
     async def trim(self, place: Place, before: Offset) -> int:
         return int(await self._redis.xtrim(self.keys.partition(place), minid=str(before), approximate=False))
 
-    async def close(self) -> None:
-        await self._redis.aclose()
-
     async def _partitions_of(self, declared: Mapping[str, int]) -> dict[str, int]:
         counts = await self._redis.hmget(self.keys.partition_counts, list(declared))
         known = {name: int(count) for name, count in zip(declared, counts, strict=True) if count is not None}
@@ -316,30 +277,34 @@ class RedisMesh:
         return int(new)
 
     async def _evaluate(self, commits: Sequence[tuple[Lease, Commit]]) -> list[Any]:
+        if self._cluster is not None:
+            return await self._cluster.each([self._cluster_call(lease, commit) for lease, commit in commits])
         calls = []
         for lease, commit in commits:
             keys, args = self._commit_call(lease, commit)
             calls.append(pack_command(("EVALSHA", self._commit.sha, len(keys), *keys, *args)))
         return await self._answers_to(calls)
 
-    async def _answers_to(self, packed: Sequence[bytes]) -> list[Any]:
-        """What a pipeline does, but with commands in the form they are sent in; the client takes long to make it."""
-        pool = self._redis.connection_pool
-        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
-        try:
-            await connection.send_packed_command(packed)
-            answers: list[Any] = []
-            for _ in packed:
+    def _cluster_call(self, lease: Lease, commit: Commit) -> tuple[int, tuple[Any, ...]]:
+        keys, args = self._commit_call(lease, through_outbox(commit))
+        args[4] = sum(output.stream == LATE.name for output in commit.outputs)
+        elsewhere = set(inputs_elsewhere(commit))
+        for number, place in enumerate(commit.offsets):
+            if place in elsewhere:
+                keys[4 + number] = keys[2]
+        return lease.partition, ("EVALSHA", self._commit.sha, len(keys), *keys, *args)
+
+    async def _move_groups(self, commits: Sequence[Commit]) -> None:
+        """Show other tools the lag in streams that the commits could not touch; the next commit does it again."""
+        for commit in commits:
+            for place in inputs_elsewhere(commit):
+                stream, offset = self.keys.partition(place), str(commit.offsets[place])
+                owned = self.keys.owned(commit.stage, commit.partition, "offsets")
+                read = int(await self._redis.hget(owned, f"{field_of(place)}#") or 0)
                 try:
-                    answers.append(await connection.read_response())
-                except ResponseError as error:
-                    answers.append(error)
-            return answers
-        except BaseException:
-            await connection.disconnect(nowait=True)  # the answers that are still to come are nobody's
-            raise
-        finally:
-            await pool.release(connection)
+                    await self._redis.xgroup_setid(stream, commit.stage, offset, entries_read=read)
+                except ResponseError:  # there is no such group yet
+                    await self._redis.xgroup_create(stream, commit.stage, offset, mkstream=True, entries_read=read)
 
     def _commit_call(self, lease: Lease, commit: Commit) -> tuple[list[str], list[Any]]:
         keys = [self.keys.owned(lease.stage, lease.partition, w) for w in ("lease", "state", "offsets", "answers")]

@@ -29,6 +29,10 @@ class UnfitServerError(ConfigurationError):
     """The server cannot carry the mesh as it is set up; nothing was written to it."""
 
 
+class ClusterMetError(Exception):
+    """The server is a node of a cluster, and was met by a client for one server; nothing was done there."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
     """What a server says of itself; empty or None where it does not say.
@@ -38,6 +42,8 @@ class ServerFacts:
         policy: what it does when its memory is full.
         persists: whether every write goes to disk.
         run_id: another one after every start, and of every server.
+        role: ``master`` or ``slave``.
+        clustered: whether it is a node of a cluster.
         scripts: why Lua cannot be used; empty when it can.
     """
 
@@ -48,10 +54,15 @@ class ServerFacts:
     persists: bool | None
     run_id: str
     scripts: str = ""
+    role: str = ""
+    clustered: bool = False
 
     def __str__(self) -> str:
         persists = {True: "yes", False: "no", None: "unknown"}[self.persists]
-        return f"{self.engine} {self.version}, maxmemory-policy {self.policy or 'unknown'}, appendonly {persists}"
+        cluster = " cluster" if self.clustered else ""
+        return (
+            f"{self.engine} {self.version}{cluster}, maxmemory-policy {self.policy or 'unknown'}, appendonly {persists}"
+        )
 
 
 class Finding(NamedTuple):
@@ -75,6 +86,8 @@ def facts_of(info: Mapping[str, Any], scripts: str = "") -> ServerFacts:
         persists=None if persists is None else str(persists) == "1",
         run_id=str(info.get("run_id", "")),
         scripts=scripts,
+        role=str(info.get("role", "")),
+        clustered=str(info.get("cluster_enabled", "0")) == "1",
     )
 
 
@@ -156,6 +169,7 @@ class ServerWatch:
     """Meets every server a client connects to before anything else is done there.
 
     Attributes:
+        in_cluster: whether the client is one for a cluster, and may meet its nodes.
         warnings: what should be different about the server met last.
     """
 
@@ -169,7 +183,8 @@ class ServerWatch:
         self._acknowledged = acknowledged
         self._require_persistence = require_persistence
         self._on_warning = on_warning
-        self._known: str | None = None
+        self._known: dict[Any, tuple[str, str]] = {}
+        self.in_cluster = False
         self.warnings: list[Finding] = []
 
     async def greet(self, connection: AbstractConnection) -> None:
@@ -178,6 +193,7 @@ class ServerWatch:
         Raises:
             UnfitServerError: the server must not carry a mesh; what to do is said.
             LostWritesError: the server has forgotten what it had acknowledged to this process.
+            ClusterMetError: it needs a client for a cluster.
         """
         try:
             await connection.on_connect()
@@ -192,7 +208,11 @@ class ServerWatch:
             facts = facts_of({})  # not allowed to ask; what was acknowledged is compared all the same
         else:
             facts = facts_of(_parsed(info), str(script) if isinstance(script, ResponseError) else "")
-        if facts.run_id and facts.run_id == self._known:
+        if facts.clustered and not self.in_cluster:
+            raise ClusterMetError
+        address = getattr(connection, "host", None), getattr(connection, "port", None)
+        # A replica that was promoted is asked again: it knew nothing of its own before.
+        if facts.run_id and self._known.get(address) == (facts.run_id, facts.role):
             return
         found = findings(facts, require_persistence=self._require_persistence)
         errors = [f"{finding.what}: {finding.remedy}" for finding in found if finding.severity == "error"]
@@ -200,7 +220,7 @@ class ServerWatch:
             msg = f"found {facts} as the mesh's server; {'; '.join(errors)}"
             raise UnfitServerError(msg)
         await self._acknowledged.compare(lambda commands: ask(connection, commands))
-        self._known = facts.run_id
+        self._known[address] = facts.run_id, facts.role
         warnings, self.warnings = self.warnings, [finding for finding in found if finding.severity == "warning"]
         for finding in self.warnings:
             if self._on_warning is not None and finding not in warnings:

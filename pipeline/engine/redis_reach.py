@@ -1,0 +1,153 @@
+"""The way to the server of a mesh, or to the cluster it turns out to be a node of: clients, scripts, which calls go together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
+from typing import Any, Self, TypeVar, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
+
+from pipeline.engine.acknowledged import Acknowledged
+from pipeline.engine.cluster import ClusterCalls, connect_to_cluster
+from pipeline.engine.keys import Keys
+from pipeline.engine.outage import Outage
+from pipeline.engine.outbox import by_slot
+from pipeline.engine.redis_answers import or_unavailable
+from pipeline.engine.server_check import Finding, ServerWatch
+
+_SOCKET_TIMEOUT_S = 10.0
+_LUA = files("pipeline.engine") / "lua"
+_SCRIPTS = ("publish", "claim", "renew", "release", "answer", "commit", "join", "leave", "forward")
+
+T = TypeVar("T")
+
+
+class RedisReach:
+    """What the mesh talks through.
+
+    Args:
+        redis: a client that answers bytes (no ``decode_responses``), does not time out blocking reads, and never tries
+            anything again on its own, for a commit whose answer was lost would be made twice; see ``connect``.
+        namespace: begins every key, so that deployments and tests can share a server.
+        acknowledged: what the server has acknowledged so far, when somebody else looks at it too.
+        cluster: connects to the cluster that the server turns out to be a node of.
+
+    Attributes:
+        outage: whether the server answers and takes writes.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        namespace: str = "aiops",
+        acknowledged: Acknowledged | None = None,
+        cluster: Callable[[], RedisCluster] | None = None,
+    ) -> None:
+        self._connect_to_cluster = cluster
+        self._cluster: ClusterCalls | None = None
+        self.keys = Keys(namespace)
+        self.outage = Outage()
+        self._acknowledged = Acknowledged(self.keys) if acknowledged is None else acknowledged
+        self._use(redis)
+
+    def _use(self, redis: Redis) -> None:
+        self._redis = redis
+        script = {path: redis.register_script((_LUA / f"{path}.lua").read_text()) for path in _SCRIPTS}
+        self._publish, self._claim, self._renew = script["publish"], script["claim"], script["renew"]
+        self._release, self._answer, self._commit = script["release"], script["answer"], script["commit"]
+        self._join, self._leave, self._forward = script["join"], script["leave"], script["forward"]
+
+    @classmethod
+    def connect(
+        cls,
+        url: str,
+        namespace: str = "aiops",
+        *,
+        require_persistence: bool = False,
+        on_warning: Callable[[Finding], None] | None = None,
+    ) -> Self:
+        """A mesh on the server of a URL, or on the cluster one of whose nodes has it; connects when first used.
+
+        Whenever a server is met that was not known, it is looked at first: a method may then also raise
+        :class:`UnfitServerError` (it must not carry a mesh) or :class:`LostWritesError` (it forgot what it had taken).
+
+        Args:
+            require_persistence: a server that writes nothing to disk is unfit, and not just worth a warning.
+            on_warning: told what should be different about the server.
+        """
+        acknowledged = Acknowledged(Keys(namespace))
+        watch = ServerWatch(acknowledged, require_persistence=require_persistence, on_warning=on_warning)
+        redis = Redis.from_url(
+            url,
+            protocol=2,
+            socket_timeout=_SOCKET_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            redis_connect_func=watch.greet,
+        )
+        return cls(
+            redis, namespace, acknowledged, lambda: connect_to_cluster(url, watch, socket_timeout_s=_SOCKET_TIMEOUT_S)
+        )
+
+    @property
+    def client(self) -> Redis:
+        """What talks to the server; another one after ``turn_to_cluster``."""
+        return self._redis
+
+    @property
+    def clustered(self) -> bool:
+        """Whether it is on a cluster; not known before the first call that was answered."""
+        return self._cluster is not None
+
+    async def turn_to_cluster(self) -> None:
+        """The server turned out to be a node of a cluster."""
+        if self._cluster is None and self._connect_to_cluster is not None:
+            alone, redis = self._redis, self._connect_to_cluster()
+            self._use(cast("Redis", redis))  # it has the same methods
+            self._cluster = ClusterCalls(redis)
+            await alone.aclose()
+
+    async def lost_touch(self) -> None:
+        """A connection broke."""
+        if self._cluster is not None:
+            await self._cluster.forget()
+
+    @or_unavailable
+    async def ping(self) -> None:
+        """Meet the server, so that what is wrong with it is known before anything is done there."""
+        await self._redis.ping()
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        if self._cluster is not None:
+            await self._cluster.close()
+        await self._redis.aclose()
+
+    def _together(self, items: Sequence[T], most: int, partition: Callable[[T], int]) -> Iterable[Sequence[T]]:
+        """What one call may be about."""
+        for some in [items] if self._cluster is None else by_slot(items, partition):
+            for first in range(0, len(some), most):
+                yield some[first : first + most]
+
+    async def _answers_to(self, packed: Sequence[bytes]) -> list[Any]:
+        """What a pipeline does, but with commands in the form they are sent in; the client takes long to make it."""
+        pool = self._redis.connection_pool
+        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.send_packed_command(packed)
+            answers: list[Any] = []
+            for _ in packed:
+                try:
+                    answers.append(await connection.read_response())
+                except ResponseError as error:
+                    answers.append(error)
+            return answers
+        except BaseException:
+            await connection.disconnect(nowait=True)  # the answers that are still to come are nobody's
+            raise
+        finally:
+            await pool.release(connection)
