@@ -100,8 +100,8 @@ class BoundTable(ABC, Generic[Amount, Value]):
         """The keys with entries, sorted."""
 
     @abstractmethod
-    def restore(self, entries: Mapping[str, bytes]) -> None:
-        """Take over the rows of a snapshot or a folded changelog, in place of what was there."""
+    def restore(self, entries: Mapping[str, bytes], *, last: bool = True) -> None:
+        """Take over rows of a snapshot or a folded changelog, into a new state; see ``topology.state.BoundState``."""
 
     @abstractmethod
     def changes(self) -> dict[str, bytes | None]:

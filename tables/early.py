@@ -77,8 +77,7 @@ class EarlyResults:
         return known[0]
 
     def restore(self, rows: Mapping[str, bytes]) -> None:
-        """Take over the rows of a snapshot or a folded changelog, in place of what was there."""
-        self._forget_everything()
+        """Take over rows of a snapshot or a folded changelog, before anything else is done."""
         for row, data in rows.items():
             _, _, window = row.partition("|")
             if not window:

@@ -82,24 +82,22 @@ class KeyedState(Generic[V]):
         """How many values there are."""
         return len(self._values)
 
-    def restore(self, entries: Mapping[str, bytes]) -> None:
-        """Take over the rows of a snapshot or a folded changelog, in place of what was there.
+    def restore(self, entries: Mapping[str, bytes], *, last: bool = True) -> None:
+        """Take over rows of a snapshot or a folded changelog, into a new state; see ``topology.state.BoundState``.
 
         Raises:
             pydantic.ValidationError: a row does not fit the value's type any more.
         """
-        rows: list[tuple[int, str, V, int]] = []
         for key, data in entries.items():
             put, _, value = data.partition(b" ")
             ordinal, _, put_us = put.partition(b"@")
-            rows.append((int(ordinal), key, self._adapter.validate_json(value), int(put_us or b"0")))
-        rows.sort(key=lambda row: row[0])
-        self._values = {key: (number, value, at_us) for number, key, value, at_us in rows}
-        self._puts = rows[-1][0] if rows else 0
-        self._touched = {}
-        self._expiring = []
-        for _, key, _, at_us in rows:
-            self._watch(key, at_us)
+            at_us = int(put_us or b"0")
+            if key not in self._values:
+                self._values[key] = (int(ordinal), self._adapter.validate_json(value), at_us)
+                self._watch(key, at_us)
+        if last:
+            self._values = dict(sorted(self._values.items(), key=lambda item: item[1][0]))
+            self._puts = max((ordinal for ordinal, _, _ in self._values.values()), default=0)
 
     def changes(self) -> dict[str, bytes | None]:
         """The rows touched since the last call, each encoded once, however often it was touched."""

@@ -156,7 +156,8 @@ class PanedTable(AlignedTable[Amount, Value]):
         insort(self._starts_of.setdefault(key, []), start)
 
     def _restore_row(self, instant: int, key: str, data: bytes) -> None:
-        self._put_pane(key, instant, self._aggregate.decode(data))
+        if key not in self._panes.get(instant, NO_ENTRIES):
+            self._put_pane(key, instant, self._aggregate.decode(data))
 
     def _drop_pane(self, key: str, start: int) -> None:
         entries, starts = self._panes[start], self._starts_of[key]

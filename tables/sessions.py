@@ -13,7 +13,9 @@ closed session, as long as an entry could still reach into it.
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from tables.aggregates import Aggregate
@@ -25,24 +27,48 @@ from topology.state import ClosedWindow
 Amount = TypeVar("Amount")
 Value = TypeVar("Value")
 
+_PARTS_OF_GAP = 8
+_start = itemgetter(0)
+
 _Open = tuple[int, int, Any]  # start, end and accumulator of an open session
+_Looks = list[str]  # keys to look at again
 
 
 class _OfKey:
-    """What is known of one key: its open sessions in order, the last closed one, and when to look at it again."""
+    """What is known of one key: its open sessions, the last closed one, and among which keys it waits to be looked at.
 
-    __slots__ = ("closed", "look_us", "open")
+    Nearly every key has one open session, so the first has no container of its own: an entry of a table is what counts.
+    """
+
+    __slots__ = ("closed", "end", "held", "looked_at_with", "others", "start")
+
+    start: int
+    end: int
+    held: Any
 
     def __init__(self) -> None:
-        self.open: list[_Open] = []
         self.closed: Span | None = None
-        self.look_us: int | None = None
+        self.others: tuple[_Open, ...] | None = None  # after the first one; None when there is none at all
+        self.looked_at_with: _Looks | None = None
+
+    @property
+    def sessions(self) -> list[_Open]:
+        """Its open sessions, in order."""
+        return [] if self.others is None else [(self.start, self.end, self.held), *self.others]
+
+    @sessions.setter
+    def sessions(self, found: list[_Open]) -> None:
+        if found:
+            self.start, self.end, self.held = found[0]
+            self.others = tuple(found[1:])
+        else:
+            self.held = self.others = None
 
     @property
     def latest_us(self) -> int:
         """Where its last session ends."""
-        if self.open:
-            return self.open[-1][1]
+        if self.others is not None:
+            return self.others[-1][1] if self.others else self.end
         return NEVER if self.closed is None else self.closed.end_us
 
 
@@ -65,21 +91,27 @@ class SessionTable(WindowedTable[Amount, Value]):
     ) -> None:
         super().__init__(name, key, aggregate, keys_max, lateness_us=lateness_us)
         self._gap_us = gap_us
+        self._apart_us = max(1, gap_us // _PARTS_OF_GAP)
         self._forget_everything()
 
     def _forget_everything(self) -> None:
         self._keys: dict[str, _OfKey] = {}
-        # When to look at which key again; an entry that is not the key's own ``look_us`` is stale.
-        self._looks: list[tuple[int, str]] = []
+        # When to look at which key again.  Keys whose time is far off wait together, which takes a few bytes each; those
+        # of a time that has come are put in order.  A key waits where it says; if it is found elsewhere, that is stale.
+        self._later: dict[int, _Looks] = {}
+        self._times: list[int] = []  # the keys of ``_later``, as a heap
+        self._now: list[tuple[int, str]] = []  # a heap
+        self._with_now: _Looks = []
+        self._waiting = 0
 
     def keys(self) -> list[str]:
         """The keys with open sessions, sorted."""
-        return sorted(key for key, known in self._keys.items() if known.open)
+        return sorted(key for key, known in self._keys.items() if known.others is not None)
 
     def windows(self, key: str) -> list[tuple[Span, Value]]:
         """The open sessions of a key, with their values, in order."""
         known = self._keys.get(key)
-        found = [] if known is None else known.open
+        found = [] if known is None else known.sessions
         return [(Span(start, end), self._aggregate.value(held, end - start)) for start, end, held in found]
 
     def advance(self, watermark_us: int) -> list[ClosedWindow]:
@@ -93,23 +125,29 @@ class SessionTable(WindowedTable[Amount, Value]):
             return []
         self._closed_up_to_us, self._closing_moved = reached_us, True
         closed: list[ClosedWindow] = []
-        while self._looks and self._looks[0][0] <= reached_us:
-            look_us, key = heapq.heappop(self._looks)
+        while self._times and self._times[0] * self._apart_us <= reached_us:
+            self._come_to(self._later.pop(heapq.heappop(self._times)))
+        while self._now and self._now[0][0] <= reached_us:
+            _, key = heapq.heappop(self._now)
+            self._waiting -= 1
             known = self._keys.get(key)
-            if known is not None and known.look_us == look_us:
+            if known is not None and known.looked_at_with is self._with_now:
+                known.looked_at_with = None
                 closed += self._close_sessions(key, known)
         closed.sort(key=lambda window: (window.end_us, window.key))
         return closed
 
     def _close_sessions(self, key: str, known: _OfKey) -> Iterable[ClosedWindow]:
-        while known.open and known.open[0][1] <= self._closed_up_to_us:
-            start, end, held = known.open.pop(0)
+        sessions = known.sessions
+        while sessions and sessions[0][1] <= self._closed_up_to_us:
+            start, end, held = sessions.pop(0)
             yield ClosedWindow(self.name, key, start, end, self._aggregate.value(held, end - start))
             if known.closed is not None:
                 self._touch(known.closed.start_us, key)
             known.closed = Span(start, end)
             self._touch(start, key)
-        if known.open or known.latest_us + self._gap_us > self._closed_up_to_us:
+        known.sessions = sessions
+        if sessions or known.latest_us + self._gap_us > self._closed_up_to_us:
             self._look_again(key, known)
         else:
             self._drop(key)
@@ -117,7 +155,8 @@ class SessionTable(WindowedTable[Amount, Value]):
     def _put(self, key: str, at_us: int, amount: Amount) -> Any:
         known = self._keys.get(key)
         end = at_us + self._gap_us
-        overlapping = () if known is None else [one for one in known.open if one[0] < end and at_us < one[1]]
+        sessions = [] if known is None else known.sessions
+        overlapping = [one for one in sessions if one[0] < end and at_us < one[1]]
         reaches_into_closed = known is not None and known.closed is not None and at_us < known.closed.end_us
         if reaches_into_closed or (end <= self._closed_up_to_us and not overlapping):
             self._report_late(key, at_us)
@@ -131,13 +170,14 @@ class SessionTable(WindowedTable[Amount, Value]):
         held = self._aggregate.add(held, amount, at_us)
         if known is None:
             known = self._make_room(key)
+        first_end = sessions[0][1] if sessions else NEVER
         for one in overlapping:
-            known.open.remove(one)
+            sessions.remove(one)
             self._touch(one[0], key)
-        known.open.append((start, end, held))
-        known.open.sort(key=lambda one: one[0])
+        insort(sessions, (start, end, held), key=_start)
+        known.sessions = sessions
         self._touch(start, key)
-        if known.look_us is None or known.open[0][1] < known.look_us:
+        if known.looked_at_with is None or known.end < first_end:
             self._look_again(key, known)
         return ABSENT
 
@@ -146,17 +186,42 @@ class SessionTable(WindowedTable[Amount, Value]):
             msg = f"table {self.name!r} has windows: ask for the value at an instant, table.value(key, at_us)"
             raise TypeError(msg)
         known = self._keys.get(key)
-        for start, end, held in [] if known is None else known.open:
+        for start, end, held in [] if known is None else known.sessions:
             if start <= at_us < end:
                 return self._aggregate.value(held, end - start)
         return self._aggregate.value(self._aggregate.initial(), self._gap_us)
 
     def _look_again(self, key: str, known: _OfKey) -> None:
-        known.look_us = known.open[0][1] if known.open else known.latest_us + self._gap_us
-        heapq.heappush(self._looks, (known.look_us, key))
-        if len(self._looks) > 2 * len(self._keys) + 100:  # most of them are of keys that were evicted
-            self._looks = [(one.look_us, key) for key, one in self._keys.items() if one.look_us is not None]
-            heapq.heapify(self._looks)
+        look_us = known.end if known.others is not None else known.latest_us + self._gap_us
+        time = look_us // self._apart_us
+        if time * self._apart_us <= self._closed_up_to_us:
+            known.looked_at_with = self._with_now
+            heapq.heappush(self._now, (look_us, key))
+        else:
+            later = self._later.get(time)
+            if later is None:
+                later = self._later[time] = []
+                heapq.heappush(self._times, time)
+            if known.looked_at_with is later:
+                return
+            known.looked_at_with = later
+            later.append(key)
+        self._waiting += 1
+        if self._waiting > 2 * len(self._keys) + 100:  # most of them are of keys that were evicted
+            self._wait_anew()
+
+    def _come_to(self, looks: _Looks) -> None:
+        self._waiting -= len(looks)
+        for key in looks:
+            known = self._keys.get(key)
+            if known is not None and known.looked_at_with is looks:
+                self._look_again(key, known)
+
+    def _wait_anew(self) -> None:
+        self._later, self._times, self._now, self._waiting = {}, [], [], 0
+        for key, known in self._keys.items():
+            known.looked_at_with = None
+            self._look_again(key, known)
 
     def _make_room(self, key: str) -> _OfKey:
         if len(self._keys) >= self._keys_max:
@@ -166,7 +231,7 @@ class SessionTable(WindowedTable[Amount, Value]):
 
     def _drop(self, key: str) -> None:
         known = self._keys.pop(key)
-        for start, _, _ in known.open:
+        for start, _, _ in known.sessions:
             self._touch(start, key)
         if known.closed is not None:
             self._touch(known.closed.start_us, key)
@@ -178,11 +243,14 @@ class SessionTable(WindowedTable[Amount, Value]):
         self.evicted["keys_max"] += len(oldest)
 
     def _restore_row(self, instant: int, key: str, data: bytes) -> None:
-        known = self._keys.setdefault(key, _OfKey())
+        known = self._keys.get(key)
+        if known is None:
+            known = self._keys[key] = _OfKey()
         end, open_still, held = data.partition(b" ")
         if open_still:
-            known.open.append((instant, int(end), self._aggregate.decode(held)))
-            known.open.sort(key=lambda one: one[0])
+            sessions = [one for one in known.sessions if one[0] != instant]
+            insort(sessions, (instant, int(end), self._aggregate.decode(held)), key=_start)
+            known.sessions = sessions
         else:
             known.closed = Span(instant, int(end))
         self._look_again(key, known)
@@ -193,7 +261,7 @@ class SessionTable(WindowedTable[Amount, Value]):
     def _all_rows(self) -> dict[str, bytes]:
         rows = {}
         for key, known in self._keys.items():
-            starts = [start for start, _, _ in known.open]
+            starts = [start for start, _, _ in known.sessions]
             if known.closed is not None:
                 starts.append(known.closed.start_us)
             for start in starts:
@@ -206,7 +274,7 @@ class SessionTable(WindowedTable[Amount, Value]):
             return None
         if known.closed is not None and known.closed.start_us == start_us:
             return b"%d" % known.closed.end_us
-        for start, end, held in known.open:
+        for start, end, held in known.sessions:
             if start == start_us:
                 return b"%d %b" % (end, self._aggregate.encode(held))
         return None

@@ -58,15 +58,22 @@ class _Side:
         self.by_key: dict[str, list[_Waiting]] = {}
         self.order: list[tuple[int, str]] = []  # one for each entry, as a heap
 
-    def insert(self, key: str, at_us: int, payload: Any, *, matched: bool = False, number: int = -1) -> _Waiting:
+    def insert(self, key: str, at_us: int, payload: Any) -> _Waiting:
         waiting = self.by_key.setdefault(key, [])
         place = bisect_right(waiting, at_us, key=_at_us)
-        if number < 0:
-            number = waiting[place - 1].number + 1 if place and waiting[place - 1].at_us == at_us else 0
-        entry = _Waiting(at_us, number, payload, matched)
+        number = waiting[place - 1].number + 1 if place and waiting[place - 1].at_us == at_us else 0
+        entry = _Waiting(at_us, number, payload, matched=False)
         waiting.insert(place, entry)
         heapq.heappush(self.order, (at_us, key))
         return entry
+
+    def take_back(self, key: str, entry: _Waiting) -> None:
+        """An entry that was stored; nothing happens when it is here already."""
+        waiting = self.by_key.setdefault(key, [])
+        place = bisect_left(waiting, _order(entry), key=_order)
+        if place == len(waiting) or _order(waiting[place]) != _order(entry):
+            waiting.insert(place, entry)
+            heapq.heappush(self.order, (entry.at_us, key))
 
     def between(self, key: str, first_us: int, last_us: int) -> list[_Waiting]:
         waiting = self.by_key.get(key, [])
@@ -179,24 +186,21 @@ class StreamJoin(Generic[Left, Right]):
         late, self._late = self._late, []
         return late
 
-    def restore(self, entries: Mapping[str, bytes]) -> None:
-        """Take over the rows of a snapshot or a folded changelog, in place of what was there.
+    def restore(self, entries: Mapping[str, bytes], *, last: bool = True) -> None:
+        """Take over rows of a snapshot or a folded changelog, into a new state; see ``topology.state.BoundState``.
 
         Raises:
             pydantic.ValidationError: a row does not fit its type any more.
         """
-        self._forget_everything()
-        rows: list[tuple[int, int, str, str, bytes]] = []
         for row, data in entries.items():
             if row == _CLOSED_ROW:
                 self._closed_up_to_us = int(data)
                 continue
             letter, at, number, key = row.split("|", 3)
-            rows.append((int(at), int(number), letter, key, data))
-        for at_us, ordinal, letter, key, data in sorted(rows):
             side = self._left if letter == "l" else self._right
             matched, _, payload = data.partition(b" ")
-            side.insert(key, at_us, side.adapter.validate_json(payload), matched=matched == b"1", number=ordinal)
+            entry = _Waiting(int(at), int(number), side.adapter.validate_json(payload), matched == b"1")
+            side.take_back(key, entry)
 
     def changes(self) -> dict[str, bytes | None]:
         """The rows touched since the last call; None means deleted."""
@@ -296,3 +300,7 @@ class JoinedStreams(Generic[Left, Right]):
 
 def _at_us(entry: _Waiting) -> int:
     return entry.at_us
+
+
+def _order(entry: _Waiting) -> tuple[int, int]:
+    return entry.at_us, entry.number

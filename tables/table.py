@@ -20,8 +20,8 @@ from topology.moments import span_us
 Amount = TypeVar("Amount")
 Value = TypeVar("Value")
 
-# An entry of a count takes at most 300 bytes with its key, a session 450 (tests/benchmarks), so this many keys stay below
-# 30 or 45 MB per partition.
+# An entry of a count takes at most 300 bytes with its key (tests/benchmarks), so this many keys stay below 30 MB per
+# partition.
 KEYS_MAX = 100_000
 
 

@@ -56,13 +56,13 @@ class TotalsTable(BoundTable[Amount, Value]):
                 heapq.heappush(self._expiring, (latest_us, key))
         return []
 
-    def restore(self, entries: Mapping[str, bytes]) -> None:
-        """Take over the rows of a snapshot or a folded changelog, in place of what was there."""
-        self._forget_everything()
+    def restore(self, entries: Mapping[str, bytes], *, last: bool = True) -> None:
+        """Take over rows of a snapshot or a folded changelog, into a new state; see ``topology.state.BoundState``."""
         for key, data in entries.items():
             latest, _, accumulated = data.partition(b" ")
-            self._totals[key] = (int(latest), self._aggregate.decode(accumulated))
-            self._watch(key, int(latest))
+            if key not in self._totals:
+                self._totals[key] = (int(latest), self._aggregate.decode(accumulated))
+                self._watch(key, int(latest))
 
     def changes(self) -> dict[str, bytes | None]:
         """The rows touched since the last call, each encoded once, however often it was touched."""

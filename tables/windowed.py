@@ -59,18 +59,16 @@ class WindowedTable(BoundTable[Amount, Value]):
     def windows(self, key: str) -> list[tuple[Span, Value]]:
         """The windows of a key that are open or retained, with their values, in order of their ends."""
 
-    def restore(self, entries: Mapping[str, bytes]) -> None:
-        """Take over the rows of a snapshot or a folded changelog, in place of what was there."""
-        self._forget_everything()
-        self._closed_up_to_us, self._closing_moved, self._touched = NEVER, False, {}
-        if CLOSED_ROW in entries:
-            self._close_up_to(int(entries[CLOSED_ROW]))
+    def restore(self, entries: Mapping[str, bytes], *, last: bool = True) -> None:
+        """Take over rows of a snapshot or a folded changelog, into a new state; see ``topology.state.BoundState``."""
         early: dict[str, bytes] = {}
         for row, data in entries.items():
             instant, _, key = row.partition("|")
-            if instant == EARLY_ROW:
+            if row == CLOSED_ROW:
+                self._close_up_to(int(data))
+            elif instant == EARLY_ROW:
                 early[row] = data
-            elif row != CLOSED_ROW:
+            else:
                 self._restore_row(int(instant), key, data)
         if self._early is not None:
             self._early.restore(early)
@@ -103,7 +101,7 @@ class WindowedTable(BoundTable[Amount, Value]):
 
     @abstractmethod
     def _restore_row(self, instant: int, key: str, data: bytes) -> None:
-        """Take over one entry."""
+        """Take over one entry, which may be known already."""
 
     @abstractmethod
     def _rows_at(self, instant: int, keys: Iterable[str]) -> dict[str, bytes | None]:

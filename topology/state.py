@@ -46,8 +46,14 @@ class LateEntry:
 class BoundState(Protocol):
     """The running state of one table in one partition."""
 
-    def restore(self, entries: Mapping[str, bytes]) -> None:
-        """Take over the rows of a snapshot or a folded changelog."""
+    def restore(self, entries: Mapping[str, bytes], *, last: bool = True) -> None:
+        """Take over the rows of a snapshot or a folded changelog; before anything else is done.
+
+        They may come in parts, in any order, and a row may come again.
+
+        Args:
+            last: whether no more parts follow.
+        """
 
     def changes(self) -> dict[str, bytes | None]:
         """Rows touched since the last call, encoded; None means deleted."""

@@ -16,11 +16,11 @@ import orjson
 from pipeline.engine.asking import Handlers, ask, failed
 from pipeline.engine.attempt import OpenQuestion
 from pipeline.engine.garbage import look_for_cycles_rarely
-from pipeline.engine.inputs import inputs_of
 from pipeline.engine.memory import MemoryMesh
 from pipeline.engine.mesh import FencedError, Lease, Mesh
 from pipeline.engine.outputs import OPERATION_STREAMS
 from pipeline.engine.record import BEGINNING, Offset, Place, Record, output_for
+from pipeline.engine.restoring import restored_task
 from pipeline.engine.task import PartitionTask
 from pipeline.engine.ticker import ticks
 from pipeline.engine.verdict import HaltedError, Memory, MustRestoreError
@@ -136,7 +136,7 @@ class Driver:
             try:
                 held.task.step()
             except MustRestoreError:
-                held.task = await self._new_task(stage, held.lease, held.memory)
+                held.task = await restored_task(self.mesh, stage, held.lease, held.memory)
                 held.task.offer(await self.mesh.read(held.task.positions, count=count, wait_s=0))
             held.open += held.task.take_questions()
             while held.open and answered != answers_max:
@@ -168,15 +168,9 @@ class Driver:
             msg = f"{stage.id}/{partition} is owned by somebody else; give the driver a namespace of its own"
             raise FencedError(msg)
         memory = Memory()
-        held = _Held(lease, memory, await self._new_task(stage, lease, memory))
+        held = _Held(lease, memory, await restored_task(self.mesh, stage, lease, memory))
         self._tasks[stage.id, partition] = held
         return held
-
-    async def _new_task(self, stage: Stage, lease: Lease, memory: Memory) -> PartitionTask:
-        restored = await self.mesh.restore(lease, inputs_of(stage, lease.partition))
-        task = PartitionTask(stage, lease.partition, restored, memory)
-        await task.agent.initialize()
-        return task
 
     def _partitions(self, stream: str) -> int:
         operation = {stream.name: stream for stream in OPERATION_STREAMS}

@@ -115,11 +115,30 @@ class Commit:
 
 @dataclass(slots=True)
 class Restored:
-    """What the mesh holds of a stage's partition: the sum of its commits, and answers of events not yet done."""
+    """What the mesh holds of a stage's partition: the sum of its commits, and answers of events not yet done.
+
+    Attributes:
+        state: its rows, or some thousands of them when there are more.
+        rows: how many there are in all.
+        more: where the mesh finds the others; 0 when these are all.
+    """
 
     offsets: dict[Place, Offset] = field(default_factory=dict)
     state: dict[str, bytes] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
+    rows: int = 0
+    more: int = 0
+
+
+class RestoredPart(NamedTuple):
+    """Some more rows; a row may come in several parts.
+
+    Attributes:
+        more: where the mesh finds the rest; 0 when there is none.
+    """
+
+    state: dict[str, bytes]
+    more: int
 
 
 def output_for(

@@ -180,10 +180,10 @@ class RedisMesh(RedisReach):
     @or_unavailable
     async def restore_more(self, lease: Lease, more: int) -> RestoredPart:
         pipe = self._redis.pipeline(transaction=self._cluster is None)
-        pipe.get(self.keys.owned(lease.stage, lease.partition, "lease"))
         pipe.hscan(self.keys.owned(lease.stage, lease.partition, "state"), more, count=_ROWS_PER_PART)
-        token, scanned = await pipe.execute()
-        # A lease that was lost never comes back, so with the last part it is known that all of them were read under it.
+        pipe.get(self.keys.owned(lease.stage, lease.partition, "lease"))
+        scanned, token = await pipe.execute()
+        # A lease that was lost never comes back: held after a part, it was held while all of it was read.
         if token != lease.token.encode():
             raise fenced(lease)
         return part_of(scanned)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from pipeline.engine.record import Offset, Place, Restored
+from topology.graph import Stage
 from topology.state import BoundState
 
 _ENGINE = "~"
@@ -13,24 +16,30 @@ _ENGINE = "~"
 class Rows:
     """Restores tables and engine rows, and collects what changed; a table's rows are named ``<table>/<row>``.
 
+    Args:
+        tables: new and empty ones.
+
     Attributes:
         changed: rows since the last :meth:`take`, None for deleted ones.
     """
 
-    def __init__(self, tables: Mapping[str, BoundState], restored: Mapping[str, bytes]) -> None:
+    def __init__(self, tables: Mapping[str, BoundState]) -> None:
         self.changed: dict[str, bytes | None] = {}
         self._tables = tables
         self._own: dict[str, bytes | None] = {}
-        rows: dict[str, dict[str, bytes]] = {name: {} for name in tables}
-        for row, value in restored.items():
+
+    def restore(self, part: Mapping[str, bytes], *, last: bool) -> None:
+        """Take over stored rows, some or all of them; before anything else is done."""
+        rows: dict[str, dict[str, bytes]] = {name: {} for name in self._tables}
+        for row, value in part.items():
             if row.startswith(_ENGINE):
                 self._own[row] = value
                 continue
             name, _, rest = row.partition("/")
             if name in rows:
                 rows[name][rest] = value
-        for name, table in tables.items():
-            table.restore(rows[name])
+        for name, table in self._tables.items():
+            table.restore(rows[name], last=last)
 
     def get(self, name: str) -> bytes | None:
         """A row of the engine's own."""
@@ -64,3 +73,18 @@ class Rows:
         """Everything that changed."""
         changed, self.changed = self.changed, {}
         return changed
+
+
+class Remembered:
+    """What a task begins with: a new agent, its tables as far as they are restored, offsets and answers.
+
+    Args:
+        restored: with all rows, or with the first of them; the others are put into ``rows``.
+    """
+
+    def __init__(self, stage: Stage, restored: Restored) -> None:
+        self.agent = stage.new_agent()
+        self.rows = Rows(self.agent.tables)
+        self.rows.restore(restored.state, last=not restored.more)
+        self.offsets: Mapping[Place, Offset] = restored.offsets
+        self.answers: Mapping[str, Any] = restored.answers

@@ -19,10 +19,10 @@ from pipeline.engine.entrance import Entrance
 from pipeline.engine.inputs import wanted_types
 from pipeline.engine.outputs import OutputBuilder, dead_letter
 from pipeline.engine.progress import Progress
-from pipeline.engine.record import Commit, Offset, Output, Place, Record, Restored
+from pipeline.engine.record import Commit, Offset, Output, Place, Record
 from pipeline.engine.replaying import PLACE as LETTERS
 from pipeline.engine.replaying import REQUEST, Letter, Replays, id_of
-from pipeline.engine.rows import Rows
+from pipeline.engine.rows import Remembered
 from pipeline.engine.verdict import (
     KEY_PARKED,
     HaltedError,
@@ -49,12 +49,12 @@ _TICK = TickPassed.event_type
 class PartitionTask:
     """See the module.  Use: ``offer`` records, ``step``, make the commit of ``take_commit``; repeat."""
 
-    def __init__(self, stage: Stage, partition: int, restored: Restored, memory: Memory | None = None) -> None:
+    def __init__(self, stage: Stage, partition: int, remembered: Remembered, memory: Memory | None = None) -> None:
         self.stage = stage
         self.partition = partition
-        self.agent = stage.new_agent()
+        self.agent = remembered.agent
         self._memory = memory if memory is not None else Memory()
-        self._memory.answers = {**restored.answers, **self._memory.answers}
+        self._memory.answers = {**remembered.answers, **self._memory.answers}
         self._outputs = OutputBuilder(stage, partition)
         self._lateness_us = span_us(stage.spec.lateness)
         self._asks = isasyncgenfunction(stage.agent_class.process)
@@ -67,13 +67,13 @@ class PartitionTask:
         self._queue: deque[Record] = deque()
         self._blocked: dict[str, deque[Record]] = {}
         self._commit = Commit(stage.id, partition, {})
-        self._rows = Rows(self.agent.tables, restored.state)
+        self._rows = remembered.rows
         self._parked = self._rows.names(_PARKED)
         self._replays = Replays(stage.id, partition, self._rows)
         self.watermark_us = int(self._rows.get(_WATERMARK) or b"0")
         self._progress = {
             place: Progress.restored(offset, self._rows.get(_AHEAD + place[0]))
-            for place, offset in restored.offsets.items()
+            for place, offset in remembered.offsets.items()
         }
 
     @property

@@ -46,7 +46,7 @@ def zipf_entries(keys: int) -> list[tuple[str, int]]:
         (Hopping(seconds(10), seconds(2)), 1, 300),
         (Hopping(seconds(10), seconds(2)), 5, 300),
         (Sliding(seconds(60)), 1, 300),
-        (Session(seconds(10)), 1, 450),  # it has a start and an end of its own, and its own moment to close
+        (Session(seconds(10)), 1, 300),
     ],
     ids=["tumbling", "hopping, one pane", "hopping, five panes", "sliding", "session"],
 )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pipeline.engine.mesh import MEMBERS, FencedError, Lease, Mesh, PartitionsChangedError
-from pipeline.engine.record import BEGINNING, Commit, Output, partition_of
+from pipeline.engine.record import BEGINNING, Commit, Output, Restored, partition_of
 from tests.contracts.meshes import MESHES, opened
 from tests.polling import eventually
 from topology.ids import derived_id
@@ -30,6 +30,17 @@ async def owner(mesh: Mesh, name: str = "one", ttl_s: float = 30.0) -> Lease:
     lease = await mesh.claim("count", 0, name, ttl_s)
     assert lease is not None
     return lease
+
+
+async def everything(mesh: Mesh, lease: Lease) -> Restored:
+    """What is restored, in one part."""
+    restored = await mesh.restore(lease, [SIGNALS])
+    more = restored.more
+    while more:
+        part = await mesh.restore_more(lease, more)
+        restored.state |= part.state
+        more = part.more
+    return restored
 
 
 async def test_what_is_published_is_read_in_order_after_an_offset(mesh: Mesh) -> None:
@@ -83,14 +94,37 @@ async def test_a_commit_may_change_thousands_of_rows(mesh: Mesh) -> None:
         await mesh.record_answer(lease, str(n), b"%d" % n)
 
     assert await mesh.commit([(lease, Commit("count", 0, {}, state=rows))]) == [None]
-    assert (await mesh.restore(lease, [SIGNALS])).state == rows
+    assert (await everything(mesh, lease)).state == rows
 
     fewer: dict[str, bytes | None] = {f"a/{n}": None if n < 1_500 else b"new" for n in range(1_501)}
     done = [str(n) for n in range(1_200)]
     assert await mesh.commit([(lease, Commit("count", 0, {}, state=fewer, answered=done))]) == [None]
-    restored = await mesh.restore(lease, [SIGNALS])
+    restored = await everything(mesh, lease)
     assert restored.state == {"a/1500": b"new"} | {f"a/{n}": b"%d" % n for n in range(1_501, 2_345)}
     assert restored.answers == {"1200": 1_200}
+
+
+async def test_a_large_state_is_restored_in_parts_that_make_the_whole(mesh: Mesh) -> None:
+    lease = await owner(mesh)
+    rows: dict[str, bytes | None] = {f"a/{n}": b"%d" % n for n in range(25_000)}
+    await mesh.commit([(lease, Commit("count", 0, {}, state=rows))])
+
+    first = await mesh.restore(lease, [SIGNALS])
+    assert first.rows == 25_000
+    assert 0 < len(first.state) <= 12_500, "a part is no more than so much"
+    assert (await everything(mesh, lease)).state == rows
+
+
+async def test_a_restore_whose_lease_was_lost_on_the_way_ends(mesh: Mesh) -> None:
+    stale = await owner(mesh)
+    rows: dict[str, bytes | None] = {f"a/{n}": b"%d" % n for n in range(25_000)}
+    await mesh.commit([(stale, Commit("count", 0, {}, state=rows))])
+    first = await mesh.restore(stale, [SIGNALS])
+    await mesh.release(stale)
+    await owner(mesh, "two")
+
+    with pytest.raises(FencedError):
+        await mesh.restore_more(stale, first.more)
 
 
 async def test_a_commit_of_an_owner_that_was_replaced_changes_nothing(mesh: Mesh) -> None:

@@ -18,6 +18,7 @@ from pipeline.engine.asking import Handlers
 from pipeline.engine.inputs import inputs_of
 from pipeline.engine.outputs import OPERATION_STREAMS
 from pipeline.engine.record import BEGINNING, Place, Record, Restored
+from pipeline.engine.rows import Remembered
 from pipeline.engine.task import PartitionTask
 from pipeline.loading import load_agent, read_topology
 from tests.agents.sickbed import FAULTS, Experience, Patient
@@ -204,7 +205,7 @@ def _stage_alone(run: Run, stage: Stage) -> Iterator[str]:
 
 def _in_peace(run: Run, stage: Stage, partition: int) -> Sequence[Any]:
     [place] = inputs_of(stage, partition)
-    task = PartitionTask(stage, partition, Restored({place: BEGINNING}))
+    task = PartitionTask(stage, partition, Remembered(stage, Restored({place: BEGINNING})))
     task.offer(run.mesh.history(place))
     task.step()
     return task.take_commit().outputs

@@ -20,7 +20,7 @@ ENTRIES = 20_000
         (Tumbling(seconds(10)), 300),
         (Hopping(seconds(10), seconds(5)), 300),
         (Sliding(seconds(60)), 300),
-        (Session(seconds(10)), 400),
+        (Session(seconds(10)), 300),
     ],
 )
 def test_an_entry_of_a_count_takes_no_more_than_is_said(window: Window | Session, bytes_max: int) -> None:

@@ -40,7 +40,7 @@ def _event(payload: P) -> Event[P]:
 class Rows:
     """The smallest running state there is."""
 
-    def restore(self, entries: Mapping[str, bytes]) -> None: ...
+    def restore(self, entries: Mapping[str, bytes], *, last: bool = True) -> None: ...
 
     def changes(self) -> dict[str, bytes | None]:
         return {}

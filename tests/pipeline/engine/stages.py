@@ -8,6 +8,7 @@ from typing import Any
 
 from agents.ports import ExecuteAction, RecallProblem
 from pipeline.engine.record import BEGINNING, Commit, Offset, Record, Restored, output_for
+from pipeline.engine.rows import Remembered
 from pipeline.engine.task import PartitionTask
 from pipeline.engine.verdict import Memory, MustRestoreError
 from tables.aggregates import Count
@@ -156,7 +157,7 @@ class Bench:
     def restore(self) -> PartitionTask:
         """A new task from what is committed."""
         self.restores += 1
-        self.task = PartitionTask(self.stage, 0, self.restored, self.memory)
+        self.task = PartitionTask(self.stage, 0, Remembered(self.stage, self.restored), self.memory)
         self.task.offer(self.offered)
         return self.task
 
