@@ -17,6 +17,7 @@ from pipeline.archive.folder import Archive
 from pipeline.engine.asking import Handlers
 from pipeline.engine.inputs import inputs_of
 from pipeline.engine.mesh import LostWritesError, MeshUnavailableError, PartitionsChangedError
+from pipeline.engine.pressure import BackPressure
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.redis_mesh import RedisMesh
 from pipeline.engine.retention import Janitor
@@ -153,6 +154,7 @@ class Deployment:
             away,
             self.knowledge.trouble,
             self.archivist.trouble,
+            self.publisher.trouble if self.publisher is not None else "",
             *self.worker.troubles,
             *(f"sink waits: {runner.trouble}" for runner in self.sinks if runner.trouble),
         ]
@@ -231,7 +233,7 @@ async def deployed(
             stalled_s=settings.stalled_s,
         )
         intake = topology.streams.get(INTAKE)
-        publisher = Publisher(mesh, intake) if intake else None
+        publisher = Publisher(mesh, intake, BackPressure(mesh, topology, {INTAKE})) if intake else None
         archivist = Archivist(mesh, Archive(settings.archive_folder), retain=settings.archive_retain)
         deployment = Deployment(settings, topology, mesh, pool, knowledge, executors, worker, publisher, archivist)
         stack.push_async_callback(deployment.stop)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from pydantic import BaseModel
 
 from pipeline.engine.attempt import AnswerFailedError, OpenQuestion
 from topology.errors import ConfigurationError, RetryableError
+from topology.graph import Stage
 from topology.question import Question
 from topology.spec import RetrySpec
 
@@ -50,30 +52,45 @@ def failed(question: Question[Any], error: Exception, retry: RetrySpec) -> Answe
 
 
 class Asker:
-    """Puts the questions of tasks to the world, and keeps the answers until they are recorded.
+    """Puts the questions of tasks to the world, and keeps the answers until their events are done.
 
-    A worker that loses its mesh drops its tasks and takes them up again when the mesh is back; what was asked in the
-    meantime goes on, so nobody is asked twice because of it.
+    A worker that loses its mesh, or a lease because it was too slow, drops its tasks and may take them up again; what was
+    asked goes on meanwhile, and what was answered is kept until it is committed what came of it.  So nobody is asked twice
+    because of it, also when the server forgot that it had recorded the answer.
+
+    Args:
+        stages: those whose ``questions_max`` limits how many of their questions are put to the world at once.
     """
 
-    def __init__(self, handlers: Handlers) -> None:
+    def __init__(self, handlers: Handlers, stages: Iterable[Stage] = ()) -> None:
         self._handlers = handlers
+        self._room = {
+            stage.id: asyncio.Semaphore(stage.spec.questions_max)
+            for stage in stages
+            if stage.spec.questions_max is not None
+        }
         self._asked: dict[tuple[str, int], dict[str, asyncio.Task[Any]]] = {}
 
     async def answer(self, asker: tuple[str, int], question: OpenQuestion, retry: RetrySpec) -> Any:
         """The answer to a question of a stage's partition; raises as :func:`ask` does.  Cancelling cancels nothing."""
         asked = self._asked.setdefault(asker, {})
         if question.key not in asked:
-            asking = asyncio.create_task(ask(self._handlers, question.question, retry))
+            asking = asyncio.create_task(self._ask(asker[0], question, retry))
             asking.add_done_callback(
                 lambda done: done.cancelled() or done.exception()
             )  # it may fail with nobody waiting
             asked[question.key] = asking
         return await asyncio.shield(asked[question.key])
 
-    def forget(self, asker: tuple[str, int], question: OpenQuestion) -> None:
-        """The answer is recorded, or there will be none."""
-        self._asked.get(asker, {}).pop(question.key, None)
+    async def _ask(self, stage: str, question: OpenQuestion, retry: RetrySpec) -> Any:
+        async with self._room.get(stage, nullcontext()):
+            return await ask(self._handlers, question.question, retry)
+
+    def forget(self, asker: tuple[str, int], keys: Iterable[str]) -> None:
+        """What came of these answers is committed, or there will be none."""
+        asked = self._asked.get(asker, {})
+        for key in keys:
+            asked.pop(key, None)
 
     def cancel(self, asker: tuple[str, int]) -> None:
         """The partition has another owner, who will ask for itself."""

@@ -34,7 +34,7 @@ class _Shedding:
     """One limited input: what goes at which lag, and what was shed and is not reported.
 
     Attributes:
-        behind: how many events wait behind the last one taken in, as far as is known.
+        behind: how many events wait behind the last one taken in; None before that was ever measured.
         classes: conditions by event type, with the lag above which it is shed what they hold for, before all others.
         ordinary: the lag above which everything else is shed.
         shed: offset, event type, and whether everything since the one before was shed too.
@@ -43,7 +43,7 @@ class _Shedding:
     lag_max: int
     classes: Mapping[str, Sequence[tuple[Test, int]]]
     ordinary: int
-    behind: int = 0
+    behind: int | None = None
     shed: deque[tuple[Offset, str, bool]] = field(default_factory=deque)
     joins: bool = False
 
@@ -51,8 +51,9 @@ class _Shedding:
 class Entrance:
     """Use: ``admit`` what is taken in, ``measured`` now and then, ``reports`` with every commit."""
 
-    def __init__(self, stage: Stage, partition: int) -> None:
+    def __init__(self, stage: Stage, partition: int, progress: Mapping[Place, Progress]) -> None:
         self._stage = stage.id
+        self._progress = progress
         self._partition = partition
         self._wanted = wanted_types(stage) - {_TICK}
         self._conditions: dict[str, dict[str, Sequence[Test]]] = {}
@@ -66,38 +67,48 @@ class Entrance:
                 self._limits[stream.name] = _shedding_of(stream, edge, edge.lag_max, self._wanted)
 
     @classmethod
-    def of(cls, stage: Stage, partition: int) -> Entrance | None:
-        """The entrance of a stage's partition; None where everything is let in."""
-        entrance = cls(stage, partition) if stage.edges else None
-        return entrance if entrance is not None and (entrance._conditions or entrance._limits) else None
+    def of(cls, stage: Stage, partition: int, progress: Mapping[Place, Progress]) -> Entrance | None:
+        """The entrance of a stage's partition, which has come so far; None where everything is let in."""
+        entrance = cls(stage, partition, progress) if stage.edges else None
+        return entrance if entrance is not None and entrance.does_something else None
+
+    @property
+    def does_something(self) -> bool:
+        """Whether there is anything it might not let in."""
+        return bool(self._conditions or self._limits)
 
     @property
     def limited(self) -> list[Place]:
         """The inputs whose lag has to be measured."""
         return [(stream, self._partition) for stream in self._limits]
 
-    def measured(self, place: Place, behind: int) -> None:
-        """How many events wait behind the last one taken in."""
-        self._limits[place[0]].behind = behind
+    @property
+    def is_measured(self) -> bool:
+        """Whether the lag of every limited input is known."""
+        return all(limit.behind is not None for limit in self._limits.values())
+
+    def measured(self, place: Place, waiting: int) -> None:
+        """How many events of an input wait that are not committed; none of them may be on its way to be."""
+        self._limits[place[0]].behind = max(0, waiting - self._progress[place].uncommitted)
 
     def admit(self, records: Sequence[Record]) -> list[Record]:
         """The same records, and something nobody wants in the place of those that are not let in."""
         return [self._admitted(record) for record in records]
 
-    def reports(self, progress: Mapping[Place, Progress]) -> Iterator[Output]:
+    def reports(self) -> Iterator[Output]:
         """What was shed and is done by now, for the commit that says so."""
         for stream, limit in self._limits.items():
             if limit.shed:
-                yield from self._reports(stream, limit, progress[stream, self._partition])
+                yield from self._reports(stream, limit, self._progress[stream, self._partition])
 
     def _admitted(self, record: Record) -> Record:
         tests = self._conditions.get(record.stream, {}).get(record.event_type)
         if tests is not None and not _passes(tests, record):
             return _passed_over(record)
         limit = self._limits.get(record.stream)
-        if limit is None:
+        if limit is None or not limit.behind:
             return record
-        waiting, limit.behind = limit.behind, max(0, limit.behind - 1)
+        waiting, limit.behind = limit.behind, limit.behind - 1
         if record.event_type not in self._wanted:
             return record
         if waiting <= limit.lag_max or waiting <= _bound(limit, record):

@@ -63,7 +63,6 @@ class PartitionTask:
         self._eager = any(isinstance(table, EagerState) and table.eager for table in self._tables)
         self._wanted = wanted_types(stage)
         self._concerned = self._wanted | {_TICK}
-        self.entrance = Entrance.of(stage, partition)
         self._queue: deque[Record] = deque()
         self._blocked: dict[str, deque[Record]] = {}
         self._commit = Commit(stage.id, partition, {})
@@ -75,6 +74,7 @@ class PartitionTask:
             place: Progress.restored(offset, self._rows.get(_AHEAD + place[0]))
             for place, offset in remembered.offsets.items()
         }
+        self.entrance = Entrance.of(stage, partition, self._progress)
 
     @property
     def positions(self) -> Mapping[Place, Offset]:
@@ -173,7 +173,7 @@ class PartitionTask:
     def take_commit(self) -> Commit:
         """Everything since the last call; make it, or restore a new task."""
         if self.entrance is not None:
-            self._commit.outputs += self.entrance.reports(self._progress)
+            self._commit.outputs += self.entrance.reports()
         commit = self._commit
         self._commit = Commit(self.stage.id, self.partition, {})
         self._memory.careful = False

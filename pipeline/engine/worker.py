@@ -18,15 +18,16 @@ from pipeline.engine.garbage import look_for_cycles_rarely
 from pipeline.engine.inputs import partitions_of
 from pipeline.engine.mesh import FencedError, LostWritesError, Mesh, MeshUnavailableError
 from pipeline.engine.owned import Owned
+from pipeline.engine.pressure import Pressure
 from pipeline.engine.reading import Reader
 from pipeline.engine.tenure import Tenure, WorkerCounts
+from pipeline.engine.turns import Turns
 from pipeline.engine.verdict import HaltedError, Memory, MustRestoreError
 from pipeline.engine.watchdog import STALLED_S, Stall, Watchdog
 from topology.graph import Topology
 
 log = logging.getLogger(__name__)
 
-RECORDS_PER_STEP = 100
 BUSY_S = 0.25
 """After working this long the worker commits and looks after its leases, however much there is still to do."""
 QUIET_COMMIT_S = 2.0
@@ -59,7 +60,10 @@ class Worker:
         wanted = None if stages is None else set(stages)
         self._mesh = mesh
         self._partitions = partitions_of(topology)
-        self._asker = Asker(handlers)
+        mine = [stage for stage in topology.stages if wanted is None or stage.id in wanted]
+        self._asker = Asker(handlers, mine)
+        self._turns = Turns(mesh, mine)
+        self._pressure = Pressure(mesh, topology, mine)
         self._name = name
         self._watchdog = Watchdog(mesh, stalled_s=stalled_s)
         self._wake = asyncio.Event()
@@ -67,7 +71,7 @@ class Worker:
         self.counts = WorkerCounts()
         self._tenure = Tenure(
             mesh,
-            [stage for stage in topology.stages if wanted is None or stage.id in wanted],
+            mine,
             self._asker,
             name,
             lease_s,
@@ -95,7 +99,7 @@ class Worker:
     @property
     def troubles(self) -> list[str]:
         """What stands still, and why."""
-        return [*self._watchdog.troubles.values(), *self._tenure.halted.values()]
+        return [*self._watchdog.troubles.values(), *self._tenure.halted.values(), *self._pressure.troubles]
 
     def stop(self) -> None:
         """Ask :meth:`run` to finish what it has in hand, give its partitions back, and return."""
@@ -119,9 +123,13 @@ class Worker:
         try:
             while not self._stopping:
                 if await self._tenure.tend():
-                    for stall in await self._watchdog.look(list(self._owned.values()), clock.time()):
+                    # Who waits for others to read does not stand still by its own fault.
+                    free = [owned for owned in self._owned.values() if not self._pressure.holds(owned.stage)]
+                    for stall in await self._watchdog.look(free, clock.time()):
                         await self._deal_with(stall)
-                self.counts.records += await reader.next(max(0.0, self._tenure.due_s - clock.time()))
+                await self._pressure.look(self._owned.values(), clock.time())
+                until_s = min(self._tenure.due_s, self._pressure.look_at_s)
+                self.counts.records += await reader.next(max(0.0, until_s - clock.time()))
                 if reader.members_changed:
                     self._tenure.hurry()
                 await self._step()
@@ -132,19 +140,28 @@ class Worker:
     async def _step(self) -> None:
         clock = asyncio.get_running_loop()
         until_s = clock.time() + BUSY_S
-        while ready := [owned for owned in self._owned.values() if owned.sound and owned.task.ready]:
-            for owned in ready:
+        while ready := [owned for owned in self._owned.values() if self._may_step(owned)]:
+            first, other = self._turns.next(ready)
+            for owned in first:
                 if self._tenure.holds(owned):
                     await self._step_one(owned)
+            if other is not None:
+                await self._commit([owned for owned in first if owned.sound and owned.task.has_news])
+                if self._tenure.holds(other):
+                    await self._step_one(other)
+                self.counts.records += await self._turns.look(self._owned.values(), than=other)
             if clock.time() > until_s:
                 self._wake.set()
                 break
         now_s = clock.time()
         await self._commit([owned for owned in self._owned.values() if _is_due(owned, now_s)])
 
+    def _may_step(self, owned: Owned) -> bool:
+        return owned.sound and owned.task.ready and not self._pressure.holds(owned.stage)
+
     async def _step_one(self, owned: Owned) -> None:
         try:
-            owned.task.step(RECORDS_PER_STEP)
+            owned.task.step(owned.stage.spec.records_per_step)
         except MustRestoreError as reason:
             log.info("%s; the partition is restored from its last commit", reason)
             self._tenure.restore(owned)
@@ -179,6 +196,7 @@ class Worker:
             if fenced is None:
                 self.counts.commits += 1
                 self.counts.outputs += len(commit.outputs)
+                self._asker.forget(owned.place, commit.answered)
             else:
                 self._tenure.fenced(owned.place, fenced)
 
@@ -192,9 +210,9 @@ class Worker:
                 self._tenure.fenced(owned.place, fenced)
         except Exception as error:  # noqa: BLE001 - the task's boundary: the event becomes a dead letter with this reason
             owned.task.answer(question, failed(question.question, error, retry))
+            self._asker.forget(owned.place, [question.key])
         else:
             owned.task.answer(question, answer)
-        self._asker.forget(owned.place, question)
         self._wake.set()
 
     async def _record(self, owned: Owned, key: str, answer: bytes) -> None:
