@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from pipeline.engine.asking import Asker
@@ -101,9 +101,9 @@ class Tenure:
         self._restores = asyncio.Semaphore(_RESTORED_AT_ONCE)
 
     @property
-    def places(self) -> set[Place]:
-        """Everything this worker has a lease of, sorted or not."""
-        return self.holdings.keys() | self._underway.keys()
+    def places(self) -> Set[Place]:
+        """Everything this worker has a lease of; always in the same order, so that a simulation repeats."""
+        return dict.fromkeys((*self.holdings, *self._underway)).keys()
 
     @property
     def restoring(self) -> dict[Place, Restoring]:
@@ -172,12 +172,14 @@ class Tenure:
             await self._release(places)
 
     def fenced(self, place: Place, reason: FencedError) -> None:
-        """Somebody else owns the partition now."""
+        """Somebody else owns the partition now, or it was held for too long without a sign of life.
+
+        What was asked for it goes on until it is known that somebody else has it: an answer must not be asked for again.
+        """
         if place in self.places:
             log.warning("%s", reason)
             self.counts.fenced += 1
             self._drop(place)
-            self.asker.cancel(place)
 
     async def leave(self) -> None:
         """Give everything back, and leave the list of live workers."""
@@ -186,7 +188,7 @@ class Tenure:
 
     def drop_all(self) -> None:
         """Forget everything that is held; the leases expire."""
-        for place in self.places:
+        for place in list(self.places):
             self._drop(place)
         self._tend_at_s = self._claim_at_s = 0.0
 
