@@ -97,6 +97,11 @@ class Worker:
         return dict(self._tenure.halted)
 
     @property
+    def stalled(self) -> dict[tuple[str, int], str]:
+        """Partitions that were restarted and have not moved since, and why."""
+        return dict(self._watchdog.troubles)
+
+    @property
     def troubles(self) -> list[str]:
         """What stands still, and why."""
         return [*self._watchdog.troubles.values(), *self._tenure.halted.values(), *self._pressure.troubles]
@@ -133,28 +138,38 @@ class Worker:
                 if reader.members_changed:
                     self._tenure.hurry()
                 await self._step()
+        except MeshUnavailableError:
+            self._tenure.drop_all()  # not given back: run again, it goes on with them, and with what it has asked
+            raise
         finally:
             await reader.cancel()
             await self._give_back()
 
     async def _step(self) -> None:
         clock = asyncio.get_running_loop()
+        self._turns.read_at(clock.time())
         until_s = clock.time() + BUSY_S
         while ready := [owned for owned in self._owned.values() if self._may_step(owned)]:
-            first, other = self._turns.next(ready)
-            for owned in first:
+            for owned in self._turns.order(ready):
                 if self._tenure.holds(owned):
                     await self._step_one(owned)
-            if other is not None:
-                await self._commit([owned for owned in first if owned.sound and owned.task.has_news])
-                if self._tenure.holds(other):
-                    await self._step_one(other)
-                self.counts.records += await self._turns.look(self._owned.values(), than=other)
+                if self._turns.look_is_due(owned, clock.time()):
+                    await self._let_pass(owned)
             if clock.time() > until_s:
                 self._wake.set()
                 break
         now_s = clock.time()
         await self._commit([owned for owned in self._owned.values() if _is_due(owned, now_s)])
+
+    async def _let_pass(self, other: Owned) -> None:
+        """What is more urgent than the task that had its turn goes first, and its commits go out at once."""
+        now_s = asyncio.get_running_loop().time()
+        urgent, records = await self._turns.look(list(self._owned.values()), other, now_s)
+        self.counts.records += records
+        for owned in urgent:
+            if self._tenure.holds(owned) and self._may_step(owned):
+                await self._step_one(owned)
+        await self._commit([owned for owned in urgent if self._tenure.holds(owned) and _has_news(owned)])
 
     def _may_step(self, owned: Owned) -> bool:
         return owned.sound and owned.task.ready and not self._pressure.holds(owned.stage)
@@ -241,13 +256,18 @@ class Worker:
     async def _give_back(self) -> None:
         """The last commits and the leases; what fails here is what a crash would leave, and is found the same way."""
         try:
-            await self._tenure.leave()
+            if self._stopping or self._tenure.places:
+                await self._tenure.leave()
         except (MeshUnavailableError, LostWritesError) as error:
             log.info("the leases of %s are left to expire: %s", self._name, error)  # the outage itself has been told
         finally:
             self._tenure.drop_all()
             if self._stopping:
                 self._asker.cancel_all_but(())
+
+
+def _has_news(owned: Owned) -> bool:
+    return owned.sound and owned.task.has_news
 
 
 def _is_due(owned: Owned, now_s: float) -> bool:

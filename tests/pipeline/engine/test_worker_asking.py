@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
@@ -11,11 +12,15 @@ import pytest
 from agents.ports import ExecuteAction, ExecutionReport
 from pipeline.engine.keys import Keys
 from pipeline.engine.redis_mesh import RedisMesh
+from pipeline.engine.supervision import Routine
 from pipeline.engine.worker import Worker
 from tests.contracts.counting import AGENTS, line, sample
+from tests.pipeline.engine.stages import told, topology_of
 from tests.pipeline.engine.working import Gate, asking, events, idle, publish, running, worker
 from tests.polling import eventually
+from topology import Agent, Event, World
 from topology.errors import RetryableError
+from topology.payloads import ActionRequest, AnomalyDetected, LogWritten
 from topology.resolve import resolve
 from topology.spec import StageSpec, TopologySpec
 
@@ -116,7 +121,7 @@ async def test_what_is_asked_for_a_lost_partition_is_cancelled_and_asked_by_the_
     async with running(one):
         await publish(mesh, graph, [line(1, "a", 1)])
         await eventually(lambda: gate.asked, saying="the question is asked")
-        await redis.set(Keys("t").owned("ask-world", 0, "lease"), "99 somebody", px=300)
+        await redis.set(Keys("t").owned("ask-world", 0, "lease"), "99 somebody", px=1_500)
         await eventually(lambda: gate.cancelled == ["line 1"], saying="it is cancelled")
         assert one.counts.fenced == 1
         gate.open()
@@ -136,3 +141,49 @@ async def test_an_answer_that_comes_back_after_the_lease_was_lost_has_no_effect(
         await eventually(lambda: one.counts.fenced == 1, saying="it is fenced", within_s=3)
         await eventually(lambda: idle(mesh, graph), saying="then it owns the partition again")
     assert len(await events(mesh, graph, "findings")) == 1
+
+
+async def test_an_answer_that_comes_too_late_for_its_lease_is_kept_for_the_next_one(
+    mesh: RedisMesh, redis: Any
+) -> None:
+    graph, gate = asking(), Gate("*")
+    one = worker(mesh, graph, gate, lease_s=60)
+    async with running(one):
+        await publish(mesh, graph, [line(1, "a", 1)])
+        await eventually(lambda: gate.asked, saying="the question is asked")
+        await redis.delete(Keys("t").owned("ask-world", 0, "lease"))  # as if the worker had been too busy to renew it
+        gate.open()
+        await eventually(lambda: one.counts.fenced == 1, saying="it is fenced", within_s=3)
+        await eventually(lambda: idle(mesh, graph), saying="then it owns the partition again")
+    assert gate.asked == {"line 1": 1}, "nobody else was there to ask"
+    assert [e.payload.subject for e in await events(mesh, graph, "findings")] == ["line 1 asked 1 time(s)"]
+
+
+class AsksAgain(Agent[LogWritten, AnomalyDetected]):
+    """Asks two questions, one after the other."""
+
+    async def process(self, event: Event[LogWritten], world: World) -> AsyncIterator[AnomalyDetected]:
+        request = ActionRequest(executor="echo", operation="say", target=event.payload.service)
+        first = await world.ask(ExecuteAction(request=request, idempotency_key="first"))
+        second = await world.ask(ExecuteAction(request=request, idempotency_key="second"))
+        yield told(event.payload.service, f"{first.detail}, {second.detail}")
+
+
+async def test_an_answer_that_the_server_forgot_is_not_asked_for_again(mesh: RedisMesh, redis: Any) -> None:
+    graph, gate = topology_of(AsksAgain), Gate("second")
+    one = worker(mesh, graph, gate)
+    routine = Routine("worker", one.run, stop=one.stop)
+    await routine.start()
+    await publish(mesh, graph, [line(1, "a", 1)])
+    await eventually(lambda: gate.asked.get("second"), saying="the first answer is recorded, and the second not given")
+    # What is not on the disk yet when a server is killed, although it had said that it was done.
+    assert await redis.delete(Keys("t").owned("stage", 0, "answers")) == 1
+    await redis.execute_command("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES")
+    await eventually(lambda: routine.restarts, saying="the worker begins again")
+    gate.open()
+    await eventually(lambda: idle(mesh, graph), saying="the line is done")
+    await routine.stop()
+    assert gate.asked == {"first": 1, "second": 1}
+    assert len(await events(mesh, graph, "findings")) == 1
+    assert await redis.exists(Keys("t").owned("stage", 0, "answers")) == 0, "nothing is left over"
+    assert not any(one._asker._asked.values())
