@@ -34,7 +34,7 @@ class _Shedding:
     """One limited input: what goes at which lag, and what was shed and is not reported.
 
     Attributes:
-        behind: how many events wait behind the last one taken in; None before that was ever measured.
+        waiting: how many events wait, less those passed over since that was measured; None before it was.
         classes: conditions by event type, with the lag above which it is shed what they hold for, before all others.
         ordinary: the lag above which everything else is shed.
         shed: offset, event type, and whether everything since the one before was shed too.
@@ -43,7 +43,7 @@ class _Shedding:
     lag_max: int
     classes: Mapping[str, Sequence[tuple[Test, int]]]
     ordinary: int
-    behind: int | None = None
+    waiting: int | None = None
     shed: deque[tuple[Offset, str, bool]] = field(default_factory=deque)
     joins: bool = False
 
@@ -85,11 +85,13 @@ class Entrance:
     @property
     def is_measured(self) -> bool:
         """Whether the lag of every limited input is known."""
-        return all(limit.behind is not None for limit in self._limits.values())
+        return all(limit.waiting is not None for limit in self._limits.values())
 
-    def measured(self, place: Place, waiting: int) -> None:
-        """How many events of an input wait that are not committed; none of them may be on its way to be."""
-        self._limits[place[0]].behind = max(0, waiting - self._progress[place].uncommitted)
+    def measured(self, place: Place, uncommitted: int) -> None:
+        """How many events of an input are not committed; no commit may be on its way."""
+        limit, progress = self._limits[place[0]], self._progress[place]
+        passed_over = sum(not progress.is_finished(offset) for offset, _, _ in limit.shed)
+        limit.waiting = max(0, uncommitted - progress.passed - passed_over)
 
     def admit(self, records: Sequence[Record]) -> list[Record]:
         """The same records, and something nobody wants in the place of those that are not let in."""
@@ -103,17 +105,17 @@ class Entrance:
 
     def _admitted(self, record: Record) -> Record:
         tests = self._conditions.get(record.stream, {}).get(record.event_type)
-        if tests is not None and not _passes(tests, record):
-            return _passed_over(record)
+        let_in = tests is None or _passes(tests, record)
         limit = self._limits.get(record.stream)
-        if limit is None or not limit.behind:
-            return record
-        waiting, limit.behind = limit.behind, limit.behind - 1
-        if record.event_type not in self._wanted:
-            return record
-        if waiting <= limit.lag_max or waiting <= _bound(limit, record):
+        if limit is None:
+            return record if let_in else _passed_over(record)
+        if not let_in or record.event_type not in self._wanted:
+            limit.waiting = limit.waiting - 1 if limit.waiting else limit.waiting  # it takes no time
+            return record if let_in else _passed_over(record)
+        if limit.waiting is None or limit.waiting <= limit.lag_max or limit.waiting <= _bound(limit, record):
             limit.joins = False
             return record
+        limit.waiting -= 1
         limit.shed.append((record.offset, record.event_type, limit.joins))
         limit.joins = True
         return _passed_over(record)

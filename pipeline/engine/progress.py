@@ -95,11 +95,6 @@ class Progress:
         return len(self._begun) + len(self._untouched)
 
     @property
-    def uncommitted(self) -> int:
-        """How many records have been taken in since the last commit, or were not done by then."""
-        return self.pending + self.passed
-
-    @property
     def ahead(self) -> list[Run]:
         """Finished records behind an unfinished one, which a restart must not process again.
 

@@ -1,8 +1,8 @@
-"""In which order a worker's tasks step while there is more to do than can be done: the urgent ones first.
+"""In which order a worker's tasks step while there is more to do than can be done at once: the urgent ones first.
 
-A stage is as urgent as the most urgent stream it reads.  All that are most urgent step, and their commits go out; then one
-of the others steps, and it is looked whether something urgent has come.  So nothing urgent waits for more than one step of
-anything else, and everything else has its share.
+A stage is as urgent as the most urgent stream it reads.  Every task has its turn, the more urgent ones before the others;
+and after a turn of a less urgent one it is looked whether something urgent has come, which then goes first.  So what is
+urgent waits for one step of something else, at each stage on its way, and everything else goes on.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from pipeline.engine.mesh import Mesh
 from pipeline.engine.owned import Owned
 from pipeline.engine.reading import RECORDS_PER_READ
 from pipeline.engine.record import Offset, Place
-from pipeline.engine.task import PartitionTask
 from topology.graph import Stage
 
-_HEAD_START = 4
-"""How many turns one rank of urgency is worth."""
+LOOK_S = 0.002
+"""A look costs a round trip, so there is none while all that is to be done takes no longer than this."""
 
 
 class Turns:
-    """Whose turn it is.
+    """Who steps when.
 
     Args:
         stages: those the worker runs.
@@ -30,43 +29,40 @@ class Turns:
     def __init__(self, mesh: Mesh, stages: Collection[Stage]) -> None:
         self._mesh = mesh
         self._urgency = {stage.id: stage.urgency for stage in stages}
+        self._most = max(self._urgency.values(), default=0)
         self._alike = len(set(self._urgency.values())) < 2
-        self._passed_over: dict[tuple[str, int], int] = {}
+        self._looked_at_s = 0.0
 
-    def next(self, ready: Sequence[Owned]) -> tuple[Sequence[Owned], Owned | None]:
-        """The tasks that step now, and the one that steps after them although it is less urgent.
+    def order(self, ready: Sequence[Owned]) -> Sequence[Owned]:
+        """The more urgent first."""
+        return ready if self._alike else sorted(ready, key=lambda owned: -self._urgency[owned.stage.id])
 
-        Args:
-            ready: at least one.
-        """
-        if self._alike:
-            return ready, None
-        most = max(self._urgency[owned.stage.id] for owned in ready)
-        first = [owned for owned in ready if self._urgency[owned.stage.id] == most]
-        if len(first) == len(ready):
-            self._passed_over.clear()
-            return ready, None
-        others = [owned for owned in ready if self._urgency[owned.stage.id] < most]
-        waited = {owned.place: self._passed_over.get(owned.place, 0) for owned in others}
-        chosen = max(others, key=lambda owned: self._urgency[owned.stage.id] * _HEAD_START + waited[owned.place])
-        self._passed_over = {place: turns + 1 for place, turns in waited.items() if place != chosen.place}
-        return first, chosen
+    def read_at(self, now_s: float) -> None:
+        """Everything was read just now."""
+        self._looked_at_s = now_s
 
-    async def look(self, holdings: Iterable[Owned], than: Owned) -> int:
-        """Offer what has come by now for tasks that are more urgent than one; answers how many records that was.
+    def look_is_due(self, after: Owned, now_s: float) -> bool:
+        """Whether something more urgent than what had its turn may have come by now."""
+        if self._alike or self._urgency[after.stage.id] == self._most:
+            return False
+        return now_s - self._looked_at_s >= LOOK_S
+
+    async def look(self, holdings: Iterable[Owned], than: Owned, now_s: float) -> tuple[Sequence[Owned], int]:
+        """Offer what has come for tasks that are more urgent than one; answers those tasks, and how many records it was.
 
         Raises:
             MeshUnavailableError: the mesh is away.
         """
+        rank = self._urgency[than.stage.id]
+        urgent = [owned for owned in holdings if owned.sound and self._urgency[owned.stage.id] > rank]
         wanted: dict[Place, Offset] = {}
-        tasks: list[tuple[Owned, PartitionTask]] = []
-        for owned in holdings:
-            if self._urgency[owned.stage.id] > self._urgency[than.stage.id] and owned.sound and owned.task.room:
-                tasks.append((owned, owned.task))
-                for place, offset in owned.task.positions.items():
-                    wanted[place] = min(offset, wanted.get(place, offset))
+        tasks = [(owned, owned.task) for owned in urgent if owned.task.room]
+        for _, task in tasks:
+            for place, offset in task.positions.items():
+                wanted[place] = min(offset, wanted.get(place, offset))
         records = await self._mesh.read(wanted, count=RECORDS_PER_READ, wait_s=0) if wanted else []
         for owned, task in tasks if records else ():
             if owned.task is task:  # one restored meanwhile must not skip what lies before it
                 task.offer(records)
-        return len(records)
+        self._looked_at_s = now_s
+        return self.order(urgent), len(records)
