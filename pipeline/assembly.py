@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ from pipeline.archive.folder import Archive
 from pipeline.engine.asking import Handlers
 from pipeline.engine.inputs import inputs_of
 from pipeline.engine.mesh import LostWritesError, MeshUnavailableError, PartitionsChangedError
+from pipeline.engine.oversight import Report, keep_reporting
 from pipeline.engine.pressure import BackPressure
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.redis_mesh import RedisMesh
@@ -165,6 +166,12 @@ class Deployment:
                 told.append(f"{routine.name}: {routine.trouble}")
         return [each for each in told if each]
 
+    @property
+    def report(self) -> Report:
+        """How this worker is, for those who look from outside."""
+        worker = self.worker
+        return Report(_named(worker.halted), _named(worker.stalled), _named(worker.restoring), self.trouble)
+
     async def lag(self) -> int:
         """How many events wait for the stages this worker has a hand in, over all of their partitions.
 
@@ -272,7 +279,12 @@ def _routines(deployment: Deployment, database_url: str) -> list[Routine]:
         *(deployment.routine("sink knowledge", runner.run) for runner in deployment.sinks),
         deployment.routine("retention", janitor.run),
         deployment.routine("ticker", ticker.run),
+        deployment.routine("report", lambda: keep_reporting(mesh.oversight, name, lambda: deployment.report)),
     ]
+
+
+def _named(partitions: Mapping[tuple[str, int], str]) -> dict[str, str]:
+    return {f"{stage}/{partition}": why for (stage, partition), why in partitions.items()}
 
 
 def _journal(settings: Settings) -> Journal | None:

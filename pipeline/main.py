@@ -22,6 +22,7 @@ VERBS = {
     "topology": ("pipeline.commands.topology:topology", "Check, describe or export the schema of a topology."),
     "ingest": ("pipeline.commands.ingest:ingest", "Turn foreign payloads into events, and publish them if asked to."),
     "tap": ("pipeline.commands.tap:tap", "Listen in on a stream."),
+    "top": ("pipeline.commands.top:top", "Show rates, lag and owners of every stage, live."),
     "dlq": ("pipeline.commands.dlq:dlq", "List, show, replay or drop what could not be processed."),
     "incidents": ("pipeline.commands.incidents:incidents", "List incidents, or tell the story of one."),
     "approve": ("pipeline.commands.approval:approve", "Allow a plan that waits; without one, list those that wait."),
