@@ -1,4 +1,7 @@
-"""``aiops bench recovery``: kill -9 of one of two workers, under load; how long, and was anything lost or counted twice?"""
+"""``aiops bench recovery``: kill -9 of one of two workers, under load; how long, and was anything lost or counted twice?
+
+And how long does it take when there is very much to restore?
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from pipeline.bench import restore
 from pipeline.bench.load import send_at_rate
 from pipeline.bench.oracle import WrongResultError, miscounted, outcome_of
 from pipeline.bench.rig import Rig, Said, embedded_server, rig
@@ -40,14 +44,14 @@ class Round(NamedTuple):
     miscounted: int
 
 
-async def measure(*, events: int, rounds: int, lease_s: float, tell: Tell) -> dict[str, Any]:
-    """Kill one of two workers so many times.
+async def measure(*, events: int, rounds: int, lease_s: float, keys: int, tell: Tell) -> dict[str, Any]:
+    """Kill one of two workers so many times; then restore so many keys.
 
     Args:
         events: how many are sent per round, evenly, around the kill.
 
     Raises:
-        WrongResultError: nobody took over what the killed worker had.
+        WrongResultError: nobody took over what the killed worker had, or not all of it.
     """
     done = []
     with embedded_server() as (url, _):
@@ -59,6 +63,7 @@ async def measure(*, events: int, rounds: int, lease_s: float, tell: Tell) -> di
                 f"round {number + 1} of {rounds}: {found.moved} partitions moved, the last after {max(found.first_s):.2f} s; "
                 f"{found.lost} lost, {found.double} double"
             )
+        restored = await restore.measure(url, keys=keys, tell=tell)
     firsts = [first for each in done for first in each.first_s]
     return {
         "lease_s": lease_s,
@@ -70,6 +75,7 @@ async def measure(*, events: int, rounds: int, lease_s: float, tell: Tell) -> di
         "lost": sum(each.lost for each in done),
         "double": sum(each.double + each.miscounted for each in done),
         "order_violations": sum(each.out_of_order for each in done),
+        "restore": restored,
     }
 
 

@@ -75,7 +75,7 @@ class NumberSamples(Agent[MetricSampled, MetricSampled]):
 
     Config = Services
 
-    seen = Table("seen", value=Count)
+    seen = Table("seen", value=Count, keys_max=2_000_000)
 
     def process(self, event: Event[MetricSampled], world: World) -> Iterable[MetricSampled]:
         number = self.seen.add(event)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from pipeline.bench import backtest, engine, latency, recovery
+from pipeline.bench import backtest, engine, latency, recovery, restore
 from pipeline.bench.machine import machine
 from pipeline.commands.output import print_json
 
@@ -59,11 +59,18 @@ def bench_latency(as_json: bool, quick: bool, events: int | None) -> None:
 @_quick
 @_events
 def bench_recovery(as_json: bool, quick: bool, events: int | None) -> None:
-    """Kill -9 of one of two workers: seconds to the first output of its partitions, lost and double events."""
+    """Kill -9 of one of two workers: seconds to the first output of its partitions, lost and double events.
+
+    Then the restore of a partition with a million keys: how long, and how long another partition had to wait meanwhile.
+    """
     chosen = events or (recovery.QUICK_EVENTS if quick else recovery.EVENTS)
     rounds = recovery.QUICK_ROUNDS if quick else recovery.ROUNDS
     lease_s = recovery.QUICK_LEASE_S if quick else recovery.LEASE_S
-    _report(lambda tell: recovery.measure(events=chosen, rounds=rounds, lease_s=lease_s, tell=tell), as_json=as_json)
+    keys = restore.QUICK_KEYS if quick else restore.KEYS
+    _report(
+        lambda tell: recovery.measure(events=chosen, rounds=rounds, lease_s=lease_s, keys=keys, tell=tell),
+        as_json=as_json,
+    )
 
 
 @bench.command("backtest")

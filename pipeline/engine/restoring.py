@@ -73,7 +73,7 @@ async def restored_task(
         progress.rows += len(part.state)
         if clock.time() - told_s >= _TELL_EVERY_S:
             told_s = clock.time()
-            log.info("%s is being restored: %s", name, progress)
+            log.info("%s is being restored: %s", name, str(progress))  # as it is now, whenever it is written
     if told_s > begun_s:
         log.info("%s is restored: %s rows in %.1f s", name, f"{progress.rows:,}", clock.time() - begun_s)
     with _or_halted(name):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.bench import restore
 from pipeline.bench.latency import percentile
+from pipeline.bench.rig import embedded_server
 from tests.pipeline.commands.calling import call, call_json
 
 pytestmark = [pytest.mark.servers]
@@ -35,6 +37,17 @@ def test_recovery_loses_nothing_and_counts_nothing_twice() -> None:
     assert found["moved_partitions"] > 0
     assert (found["lost"], found["double"], found["order_violations"]) == (0, 0, 0)
     assert found["within_lease_and_a_second"]
+    assert found["restore"]["keys"] == 20_000
+    assert found["restore"]["rows_per_s"] > 0
+
+
+@pytest.mark.long
+async def test_a_million_keys_are_restored_within_twenty_seconds_and_another_partition_hardly_notices() -> None:
+    with embedded_server() as (url, _):
+        found = await restore.measure(url, keys=1_000_000, tell=print)
+
+    assert found["seconds"] < 20
+    assert found["longest_pause_of_another_partition_ms"] < 500
 
 
 def test_backtest_tells_people_in_lines() -> None:
