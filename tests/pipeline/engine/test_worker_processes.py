@@ -123,8 +123,9 @@ async def test_a_killed_worker_is_replaced_within_its_lease_and_a_second(
         doomed.send(signal.SIGKILL)
         killed = time.monotonic()
         await publish(mesh, graph, [line(n, f"s{n % 20}", n) for n in range(200, 400)])
-        await eventually(lambda: len(two.owned) == 9, saying="the other took over", seen=lambda: two.owned)
+        await eventually(lambda: idle(mesh, graph), saying="the other took over and did it all", seen=lambda: two.owned)
         assert time.monotonic() - killed < LEASE_S + 1
+        assert len(two.owned) == 9
         await nothing_lost_nothing_double(mesh, 400)
 
 
