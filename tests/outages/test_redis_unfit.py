@@ -119,7 +119,7 @@ async def test_a_user_who_may_not_ask_for_info_can(server: OwnRedis) -> None:
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "discreet", "on", ">secret", "~*", "+@all", "-info")
     mesh = RedisMesh.connect(f"{server.url.replace('unix://', 'unix://discreet:secret@')}", "t")
-    assert await mesh.join("one", 1) == ["one"]
+    assert list(await mesh.join("one", 1)) == ["one"]
     await mesh.close()
 
 
