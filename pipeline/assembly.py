@@ -15,6 +15,7 @@ from agents.ports import ExecuteAction, RecallProblem
 from pipeline.archive.archivist import Archivist
 from pipeline.archive.folder import Archive
 from pipeline.engine.asking import Handlers
+from pipeline.engine.forwarder import Forwarder
 from pipeline.engine.inputs import inputs_of
 from pipeline.engine.mesh import LostWritesError, MeshUnavailableError, PartitionsChangedError
 from pipeline.engine.oversight import Report, keep_reporting
@@ -273,11 +274,13 @@ def _routines(deployment: Deployment, database_url: str) -> list[Routine]:
     sink = _MigratingSink(deployment.pool, database_url)
     deployment.sinks = [SinkRunner(mesh, "knowledge", sink, known, name=name, lease_s=lease_s)] if known else []
     worker, ticker = deployment.worker, Ticker(mesh, topology, name=name, lease_s=lease_s, after=deployment.caught_up)
+    forwarder = Forwarder(mesh, topology, name=name, lease_s=lease_s)
     janitor = Janitor(mesh, topology, consumers=[("~sink-knowledge", known)], keeper=deployment.archivist)
     return [
         deployment.routine("worker", worker.run, worker.stop),
         *(deployment.routine("sink knowledge", runner.run) for runner in deployment.sinks),
         deployment.routine("retention", janitor.run),
+        deployment.routine("forwarder", forwarder.run),
         deployment.routine("ticker", ticker.run),
         deployment.routine("report", lambda: keep_reporting(mesh.oversight, name, lambda: deployment.report)),
     ]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 # Fixtures of real servers; none starts before a test asks for it.
-pytest_plugins = ["tests.fixtures.servers"]
+pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.redis_cluster"]
 
 # A deadline per example fails on a busy machine and says nothing about the code. CI repeats the same examples, so that a
 # red run is about the change; a person's runs look at new ones each time. `print_blob` makes a failure repeatable.

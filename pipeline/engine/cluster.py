@@ -27,7 +27,6 @@ def connect_to_cluster(url: str, watch: ServerWatch, *, socket_timeout_s: float)
 
     As with one server nothing is tried again on its own, redirections aside, which had no effect.
     """
-    watch.in_cluster = True
     redis = RedisCluster.from_url(
         url,
         protocol=2,

@@ -81,17 +81,23 @@ class RedisReach:
             on_warning: told what should be different about the server.
         """
         acknowledged = Acknowledged(Keys(namespace))
-        watch = ServerWatch(acknowledged, require_persistence=require_persistence, on_warning=on_warning)
+
+        def watch(*, in_cluster: bool) -> ServerWatch:
+            return ServerWatch(
+                acknowledged, in_cluster=in_cluster, require_persistence=require_persistence, on_warning=on_warning
+            )
+
+        def cluster() -> RedisCluster:
+            return connect_to_cluster(url, watch(in_cluster=True), socket_timeout_s=_SOCKET_TIMEOUT_S)
+
         redis = Redis.from_url(
             url,
             protocol=2,
             socket_timeout=_SOCKET_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
-            redis_connect_func=watch.greet,
+            redis_connect_func=watch(in_cluster=False).greet,
         )
-        return cls(
-            redis, namespace, acknowledged, lambda: connect_to_cluster(url, watch, socket_timeout_s=_SOCKET_TIMEOUT_S)
-        )
+        return cls(redis, namespace, acknowledged, cluster)
 
     @property
     def client(self) -> Redis:
@@ -106,10 +112,10 @@ class RedisReach:
     async def turn_to_cluster(self) -> None:
         """The server turned out to be a node of a cluster."""
         if self._cluster is None and self._connect_to_cluster is not None:
-            alone, redis = self._redis, self._connect_to_cluster()
-            self._use(cast("Redis", redis))  # it has the same methods
+            redis = self._connect_to_cluster()
+            # It has the same methods.  The other one has no connection: every one was broken off when it met the node.
+            self._use(cast("Redis", redis))
             self._cluster = ClusterCalls(redis)
-            await alone.aclose()
 
     async def lost_touch(self) -> None:
         """A connection broke."""

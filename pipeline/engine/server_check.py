@@ -168,8 +168,10 @@ def missing(committed: Offset, read: int, info: Mapping[str, Any] | None) -> str
 class ServerWatch:
     """Meets every server a client connects to before anything else is done there.
 
+    Args:
+        in_cluster: whether the client is one for a cluster.
+
     Attributes:
-        in_cluster: whether the client is one for a cluster, and may meet its nodes.
         warnings: what should be different about the server met last.
     """
 
@@ -177,14 +179,15 @@ class ServerWatch:
         self,
         acknowledged: Acknowledged,
         *,
+        in_cluster: bool = False,
         require_persistence: bool = False,
         on_warning: Callable[[Finding], None] | None = None,
     ) -> None:
         self._acknowledged = acknowledged
+        self._in_cluster = in_cluster
         self._require_persistence = require_persistence
         self._on_warning = on_warning
         self._known: dict[Any, tuple[str, str]] = {}
-        self.in_cluster = False
         self.warnings: list[Finding] = []
 
     async def greet(self, connection: AbstractConnection) -> None:
@@ -208,7 +211,7 @@ class ServerWatch:
             facts = facts_of({})  # not allowed to ask; what was acknowledged is compared all the same
         else:
             facts = facts_of(_parsed(info), str(script) if isinstance(script, ResponseError) else "")
-        if facts.clustered and not self.in_cluster:
+        if facts.clustered and not self._in_cluster:
             raise ClusterMetError
         address = getattr(connection, "host", None), getattr(connection, "port", None)
         # A replica that was promoted is asked again: it knew nothing of its own before.
