@@ -15,12 +15,12 @@ from random import Random
 from typing import Any, cast
 
 from pipeline.engine.asking import Handlers
-from pipeline.engine.mesh import FencedError, Lease, Mesh, MeshUnavailableError
+from pipeline.engine.mesh import FencedError, Mesh, MeshUnavailableError
 from pipeline.engine.record import Output, output_for
 from pipeline.engine.retention import Janitor
 from pipeline.engine.sink_runner import SinkRunner
-from pipeline.engine.ticker import ticks
 from pipeline.engine.tenure import WorkerCounts
+from pipeline.engine.ticker import Ticker
 from pipeline.engine.worker import Worker
 from tests.simulation.plan import Plan
 from tests.simulation.remembering import RememberingMesh
@@ -262,7 +262,8 @@ class Run:
             process.start(self._again_and_again(process, worker.run))
             process.start(self._again_and_again(process, sink.run))
             process.start(self._again_and_again(process, janitor.run))
-            process.start(self._again_and_again(process, lambda: self._tick(mesh, own)))
+            ticker = Ticker(mesh, self.topology, name=own, lease_s=LEASE_S, clock_us=self._clock_us)
+            process.start(self._again_and_again(process, lambda: self._tick(ticker)))
 
         begin()
 
@@ -271,6 +272,9 @@ class Run:
 
     def _clock_ms(self) -> int:
         return int(self.now_s * 1000)
+
+    def _clock_us(self) -> int:
+        return int(self.now_s * 1_000_000)
 
     def _new_process(self, name: str, own_name: str, begin: Callable[[], None]) -> Member:
         process = Member(name, own_name, begin)
@@ -291,21 +295,16 @@ class Run:
             except MeshUnavailableError:
                 await asyncio.sleep(_AGAIN_S * (0.5 + self.dice.random()))
 
-    async def _tick(self, mesh: Mesh, name: str) -> None:
-        """The ticker on the server's clock; the one that ships reads the machine's."""
-        streams = [stream for stream in self.topology.streams.values() if stream.ticks_us]
-        if not streams:
-            return
-        lease: Lease | None = None
-        last_us = int(self.now_s * 1e6)
-        while not self.story.is_over(self):
-            await asyncio.sleep(0.5)
-            if lease is None or await mesh.renew([lease], LEASE_S):
-                lease = await mesh.claim("~ticker", 0, name, LEASE_S)
-            now_us = int(self.now_s * 1e6)
-            if lease is not None and now_us > last_us:
-                await mesh.publish(ticks(streams, max(last_us, now_us - 5_000_000), now_us))
-            last_us = now_us
+    async def _tick(self, ticker: Ticker) -> None:
+        """Until the story is over; as long as there are ticks, there is something to do."""
+        ticking = asyncio.create_task(ticker.run())
+        try:
+            while not ticking.done() and not self.story.is_over(self):
+                await asyncio.wait({ticking}, timeout=0.5)
+            if ticking.done():
+                await ticking
+        finally:
+            ticking.cancel()
 
     # --- faults --------------------------------------------------------------------------------------------------
 

@@ -115,3 +115,32 @@ async def test_a_topology_without_ticks_is_left_alone(mesh: Mesh) -> None:
     async with running(Ticker(mesh, graph, name="one")) as [task]:
         await asyncio.wait({task}, timeout=0.05)
         assert not task.done()
+
+
+async def test_after_a_long_pause_it_goes_on_with_the_present(mesh: Mesh) -> None:
+    ahead_us = 0
+    ticker = Ticker(mesh, ticking("50ms"), name="one", lease_s=1.0, clock_us=lambda: time.time_ns() // 1000 + ahead_us)
+    async with running(ticker):
+        await eventually(lambda: more_than(mesh, 2), saying="it ticks")
+        before_us = max(at_us for _, at_us in await ticked(mesh))
+        ahead_us = 3_600_000_000
+        await eventually(lambda: after(mesh, before_us + ahead_us), saying="it ticks again")
+    jumped = [at_us for partition, at_us in await ticked(mesh) if partition == 0 and at_us > before_us + 1_000_000]
+    assert min(jumped) > before_us + ahead_us - 1_100_000, "an hour ago nobody was there to hear it"
+
+
+async def test_of_rare_ticks_the_last_one_is_not_left_out(mesh: Mesh) -> None:
+    noon_us, ahead_us = 1_800_000_000_000_000 // 3_600_000_000 * 3_600_000_000, 0
+    began_us = time.time_ns() // 1000
+    ticker = Ticker(
+        mesh,
+        ticking("1h"),
+        name="one",
+        lease_s=1.0,
+        clock_us=lambda: noon_us - 300_000 + time.time_ns() // 1000 - began_us + ahead_us,
+    )
+    async with running(ticker):
+        await asyncio.sleep(0)
+        ahead_us = 60_000_000  # when it wakes up at noon, it is a minute past
+        await eventually(lambda: more_than(mesh, 1), saying="it ticks")
+    assert {at_us for _, at_us in await ticked(mesh)} == {noon_us}
