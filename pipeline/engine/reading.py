@@ -10,6 +10,10 @@ from pipeline.engine.record import BEGINNING, Offset, Place, Record
 from pipeline.engine.task import PartitionTask
 
 RECORDS_PER_READ = 500
+"""Of each partition ..."""
+_RECORDS_AT_ONCE = 20_000
+"""... and of all partitions of a worker, which may be hundreds: an answer takes memory, and time in which nothing is done."""
+_RECORDS_PER_READ_MIN = 20
 WAIT_S = 1.0
 _WAIT_FOR_OTHERS_S = 0.01
 
@@ -84,7 +88,8 @@ class Reader:
         return asyncio.create_task(self._read(WAIT_S if alike else _WAIT_FOR_OTHERS_S))
 
     async def _read(self, wait_s: float) -> list[Record]:
-        return await self._mesh.read({MEMBERS: self._members, **self._from}, count=RECORDS_PER_READ, wait_s=wait_s)
+        count = max(_RECORDS_PER_READ_MIN, min(RECORDS_PER_READ, _RECORDS_AT_ONCE // (len(self._from) or 1)))
+        return await self._mesh.read({MEMBERS: self._members, **self._from}, count=count, wait_s=wait_s)
 
     def _offer(self, records: list[Record]) -> int:
         by_place: dict[Place, list[Record]] = {}

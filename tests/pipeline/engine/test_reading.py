@@ -10,7 +10,7 @@ from pipeline.engine.memory import MemoryMesh
 from pipeline.engine.reading import WAIT_S
 from pipeline.engine.record import Offset, Place, Record
 from pipeline.engine.worker import Worker
-from tests.contracts.counting import line, topology
+from tests.contracts.counting import line, sample, topology
 from tests.pipeline.engine.working import Gate, events, publish, running
 from tests.polling import eventually
 
@@ -38,3 +38,24 @@ async def test_a_task_that_was_restored_is_not_kept_waiting_by_the_read_of_the_o
             return len(await events(mesh, graph, "findings")) == 2
 
         await eventually(answered, saying="both are answered", within_s=5)
+
+
+class MeteredMesh(MemoryMesh):
+    """Knows how much it was made to say at once."""
+
+    most = 0
+
+    async def read(self, places: Mapping[Place, Offset], *, count: int, wait_s: float) -> list[Record]:
+        records = await super().read(places, count=count, wait_s=wait_s)
+        self.most = max(self.most, len(records))
+        return records
+
+
+async def test_hundreds_of_partitions_are_not_answered_with_hundreds_of_full_batches() -> None:
+    graph = topology(partitions=128)
+    mesh = MeteredMesh(lambda: time.time_ns() // 1_000_000)
+    await publish(mesh, graph, [sample(number, f"s{number}", 1) for number in range(26_000)])
+    worker = Worker(mesh, graph, {}, name="one", stages=["count-windows"])
+    async with running(worker):
+        await eventually(lambda: worker.counts.records >= 26_000, saying="all of it is read", within_s=30)
+    assert 15_000 < mesh.most <= 20_000

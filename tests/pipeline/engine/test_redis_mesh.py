@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from pipeline.engine import redis_mesh
 from pipeline.engine.keys import Keys
 from pipeline.engine.mesh import Lease, LostWritesError, MeshUnavailableError
 from pipeline.engine.record import BEGINNING, Commit, Output
@@ -89,7 +90,7 @@ async def test_a_server_that_refuses_is_unavailable_and_then_is_not(relay: tuple
     with pytest.raises(MeshUnavailableError):
         await mesh.join("one", 1)
     cable.refusing = False
-    assert await mesh.join("one", 1) == ["one"]
+    assert await mesh.join("one", 1) == {"one": ""}
 
 
 async def test_a_server_that_forgot_its_scripts_is_taught_again(mesh: RedisMesh, redis: Any) -> None:
@@ -179,3 +180,23 @@ async def test_whoever_is_cancelled_in_a_call_ends(mesh: RedisMesh) -> None:
         calling.cancel()
         await asyncio.wait({calling}, timeout=3)
         assert calling.cancelled(), f"cancelled after {turns % 30} turns"
+
+
+async def test_much_is_trimmed_in_parts_so_that_the_server_serves_others_in_between(
+    mesh: RedisMesh, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def calls() -> int:
+        return int((await redis.info("commandstats")).get("cmdstat_xtrim", {}).get("calls", 0))
+
+    monkeypatch.setattr(redis_mesh, "_TRIMMED_PER_CALL", 200)
+    await mesh.publish([output(n) for n in range(1_050)])
+    records = await mesh.read({SIGNALS: BEGINNING}, count=9_999, wait_s=0)
+    before = await calls()
+    assert await mesh.trim(SIGNALS, records[1_000].offset) == 1_000
+    assert await calls() - before >= 5
+    assert len(await mesh.read({SIGNALS: BEGINNING}, count=9_999, wait_s=0)) == 50
+
+
+async def test_a_read_that_waits_longer_than_clients_wait_for_answers_is_no_outage(mesh: RedisMesh) -> None:
+    assert await mesh.read({SIGNALS: BEGINNING}, count=1, wait_s=60) == []
+    assert mesh.outage.trouble == ""
