@@ -19,7 +19,7 @@ class RememberingMesh(MemoryMesh):
     """
 
     def __init__(self, clock_ms: Callable[[], int]) -> None:
-        super().__init__(clock_ms)
+        super().__init__(clock_ms, rows_per_part=3)  # so that restores of small states have several parts too
         self.trimmed: dict[Place, list[Record]] = {}
         self.recorded: dict[tuple[str, int], dict[str, bytes]] = {}
         self.told: dict[tuple[str, int], tuple[str, set[str]]] = {}
