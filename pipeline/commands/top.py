@@ -37,6 +37,7 @@ Show = Callable[[Overview], None]
 def top(once: bool, partitions: bool, interval: float, topology: Path | None, as_json: bool) -> None:
     """Show per stage what comes in and goes out, its lag, late entries, open dead letters, and who works on it.
 
+    Evicted are keys that tables dropped: for lack of room (yellow), or because their time was over.
     A partition is restoring, stalled (restarted, and has not moved since), halted (waits for a person) or unowned. The lag
     is the one XINFO GROUPS shows in any Redis tool. This only reads, and works from any machine that reaches the server.
     """
@@ -139,5 +140,6 @@ def _numbers(line: StageLine | PartitionLine) -> dict[str, Any]:
         "out_per_s": line.out_per_s,
         "lag": line.lag,
         "late": line.late,
+        "evicted": line.evicted,
         "dead_letters": line.dead_letters,
     }

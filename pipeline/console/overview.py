@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pipeline.engine.dead_letters import DeadLetters
@@ -20,6 +20,8 @@ from pipeline.engine.redis_mesh import RedisMesh
 from topology.graph import Topology
 
 State = Literal["runs", "restoring", "stalled", "halted", "unowned"]
+
+Evicted = Mapping[str, Mapping[str, int]]
 
 SINK = "~sink-"
 """What the name begins with under which a sink commits; its dead letters name it without."""
@@ -36,6 +38,7 @@ class PartitionLine:
         out_per_s: outputs committed; None at the first look.
         dead_letters: open ones.
         lags: how much waits, by stream and partition.
+        evicted: keys its tables dropped to stay within their bounds since the beginning, by table and bound.
     """
 
     stage: str
@@ -50,6 +53,7 @@ class PartitionLine:
     lags: Sequence[tuple[Place, int]]
     in_per_s: float | None = None
     out_per_s: float | None = None
+    evicted: Evicted = field(default_factory=dict)
 
     @property
     def lag(self) -> int:
@@ -73,6 +77,17 @@ class StageLine:
     def late(self) -> int:
         """Entries that came too late for their windows, since the beginning."""
         return sum(line.late for line in self.partitions)
+
+    @property
+    def evicted(self) -> Evicted:
+        """Keys that tables dropped to stay within their bounds since the beginning, by table and bound."""
+        sums: dict[str, dict[str, int]] = {}
+        for line in self.partitions:
+            for table, bounds in line.evicted.items():
+                of_table = sums.setdefault(table, {})
+                for bound, count in bounds.items():
+                    of_table[bound] = of_table.get(bound, 0) + count
+        return sums
 
     @property
     def dead_letters(self) -> int:
@@ -212,6 +227,7 @@ def _line(tally: Tally, positions: Sequence[Position], letters: int, reports: Ma
         read=sum(position.read for position in positions),
         outputs=tally.outputs,
         late=tally.late,
+        evicted=tally.evicted,
         dead_letters=letters,
         lags=[(position.place, position.waiting) for position in positions],
     )

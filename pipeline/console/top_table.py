@@ -11,7 +11,7 @@ from rich.text import Text
 from pipeline.console.overview import SINK, Overview, PartitionLine, StageLine
 
 _STYLES = {"runs": "green", "restoring": "cyan", "stalled": "yellow", "halted": "red", "unowned": "red"}
-_COLUMNS = ("in/s", "out/s", "lag", "late", "dead")
+_COLUMNS = ("in/s", "out/s", "lag", "late", "evicted", "dead")
 
 
 def stages_table(overview: Overview) -> RenderableType:
@@ -60,8 +60,16 @@ def _numbers(line: StageLine | PartitionLine) -> Sequence[Text]:
         Text(_rate(line.out_per_s)),
         Text(f"{line.lag:,}", style="yellow" if line.lag else ""),
         Text(f"{line.late:,}", style="yellow" if line.late else ""),
+        _evicted(line),
         Text(f"{line.dead_letters:,}", style="red" if line.dead_letters else ""),
     )
+
+
+def _evicted(line: StageLine | PartitionLine) -> Text:
+    bounds = [each for of_table in line.evicted.values() for each in of_table.items()]
+    # What was kept for as long as it should be is no loss; what there was no room for is.
+    lost = any(bound != "retain" for bound, _ in bounds)
+    return Text(f"{sum(count for _, count in bounds):,}", style="yellow" if lost else "")
 
 
 def _rate(per_s: float | None) -> str:

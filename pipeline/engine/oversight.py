@@ -20,6 +20,7 @@ from pipeline.engine.keys import Keys
 from pipeline.engine.mesh import MeshUnavailableError
 from pipeline.engine.record import Place
 from pipeline.engine.redis_answers import Reached, or_unavailable
+from pipeline.engine.rows import EVICTED_ROW, evicted_of
 
 REPORT_EVERY_S = 2.0
 _AT_ONCE = 500
@@ -53,6 +54,8 @@ class Tally:
     Attributes:
         owner: the worker that holds the lease; None while nobody does.
         late: how many of the outputs say that an entry came too late for its window.
+        evicted: how many keys its tables dropped to stay within their bounds, by table and by bound (``keys_max``,
+            ``retain``).
     """
 
     stage: str
@@ -60,6 +63,7 @@ class Tally:
     owner: str | None
     outputs: int
     late: int
+    evicted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +137,12 @@ class Oversight:
             for stage, partition in some:
                 pipe.get(self._keys.owned(stage, partition, "lease"))
                 pipe.hmget(self._keys.owned(stage, partition, "offsets"), ["~outputs", "~late"])
+                pipe.hget(self._keys.owned(stage, partition, "state"), EVICTED_ROW)
             answers = await _answers(pipe)
-            for (stage, partition), token, (outputs, late) in zip(some, answers[::2], answers[1::2], strict=True):
+            told = zip(some, answers[::3], answers[1::3], answers[2::3], strict=True)
+            for (stage, partition), token, (outputs, late), evicted in told:
                 owner = token.decode().partition(" ")[2] if token else None
-                found.append(Tally(stage, partition, owner, int(outputs or 0), int(late or 0)))
+                found.append(Tally(stage, partition, owner, int(outputs or 0), int(late or 0), evicted_of(evicted)))
         return found
 
     @or_unavailable

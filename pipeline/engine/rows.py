@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from pipeline.engine.record import Offset, Place, Restored
 from topology.graph import Stage
-from topology.state import BoundState
+from topology.state import BoundedState, BoundState
 
 _ENGINE = "~"
 """Rows of the engine's own begin with it; a table's name cannot."""
+EVICTED_ROW = "~evicted"
+"""Says how many keys tables had to drop, for those who look on."""
 
 
 class Rows:
@@ -27,6 +31,9 @@ class Rows:
         self.changed: dict[str, bytes | None] = {}
         self._tables = tables
         self._own: dict[str, bytes | None] = {}
+        self._bounded = {name: table for name, table in tables.items() if isinstance(table, BoundedState)}
+        self._evicted = 0
+        self._evicted_before: Mapping[str, Mapping[str, int]] = {}
 
     def restore(self, part: Mapping[str, bytes], *, last: bool) -> None:
         """Take over stored rows, some or all of them; before anything else is done."""
@@ -40,6 +47,7 @@ class Rows:
                 rows[name][rest] = value
         for name, table in self._tables.items():
             table.restore(rows[name], last=last)
+        self._evicted_before = evicted_of(self._own.get(EVICTED_ROW))
 
     def get(self, name: str) -> bytes | None:
         """A row of the engine's own."""
@@ -71,8 +79,29 @@ class Rows:
 
     def take(self) -> dict[str, bytes | None]:
         """Everything that changed."""
+        evicted = sum(sum(table.evicted.values()) for table in self._bounded.values())
+        if evicted != self._evicted:
+            self._evicted = evicted
+            self._tell_evicted()
         changed, self.changed = self.changed, {}
         return changed
+
+    def _tell_evicted(self) -> None:
+        """Add up what was dropped since the stage began; a sum of its input, so no crash and no batch changes it."""
+        sums: dict[str, dict[str, int]] = {name: dict(bounds) for name, bounds in self._evicted_before.items()}
+        for name, table in self._bounded.items():
+            of_table = sums.setdefault(name, {})
+            for bound, count in table.evicted.items():
+                of_table[bound] = of_table.get(bound, 0) + count
+        told = {name: {bound: n for bound, n in bounds.items() if n} for name, bounds in sums.items()}
+        told = {name: bounds for name, bounds in told.items() if bounds}
+        self.put(EVICTED_ROW.removeprefix(_ENGINE), orjson.dumps(told, option=orjson.OPT_SORT_KEYS))
+
+
+def evicted_of(row: bytes | None) -> Mapping[str, Mapping[str, int]]:
+    """How many keys were dropped, by table and by the bound that made them go, from the row that says so."""
+    found: dict[str, dict[str, int]] = {} if row is None else orjson.loads(row)
+    return found
 
 
 class Remembered:

@@ -98,6 +98,7 @@ def line(partition: int, state: State = "runs", *, lag: int = 0, why: str = "", 
     return PartitionLine(
         stage, partition, "one" if state == "runs" else None, state, why, read=0, outputs=0, late=1, dead_letters=0,
         lags=[(("signals", partition), lag)], in_per_s=1234.5, out_per_s=0.25,
+        evicted={"counts": {"keys_max": 7, "retain": 1}},
     )  # fmt: skip
 
 
@@ -113,8 +114,8 @@ def test_a_stage_is_one_line_with_its_sums_and_what_is_wrong_first() -> None:
 
     rows = shown(stages_table(Overview(1.0, [stage, sink], [WorkerLine("one", 3, ["the store is away"])])))
 
-    assert rows[0].split() == ["stage", "partitions", "in/s", "out/s", "lag", "late", "dead", "state"]
-    assert rows[1].split() == ["count", "3", "3,704", "0.8", "1,520", "3", "0", "1", "halted", "one:", "2"]
+    assert rows[0].split() == ["stage", "partitions", "in/s", "out/s", "lag", "late", "evicted", "dead", "state"]
+    assert rows[1].split() == ["count", "3", "3,704", "0.8", "1,520", "3", "24", "0", "1", "halted", "one:", "2"]
     assert rows[2].startswith("sink knowledge")
     assert rows[-2:] == ["one: 3 partitions", "  the store is away"]
 

@@ -51,6 +51,18 @@ class Picky(Agent[MetricSampled, AnomalyDetected]):
             raise PoisonedEventError(msg)
 
 
+class Crowded(Agent[MetricSampled, AnomalyDetected]):
+    """Has room for two keys, for ten seconds each, and for two notes."""
+
+    few = Table("few", value=Count, keys_max=2, retain=timedelta(seconds=10))
+    notes = Keyed("notes", value=str, keys_max=2)
+
+    def process(self, event: Event[MetricSampled], world: World) -> Iterable[AnomalyDetected]:
+        self.few.add(event)
+        self.notes.put(event.payload.service, event.payload.metric)
+        return ()
+
+
 class Unstorable(Agent[MetricSampled, AnomalyDetected]):
     """Puts into its table what no mesh can keep, when told to."""
 

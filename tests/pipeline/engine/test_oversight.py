@@ -104,6 +104,16 @@ async def test_owners_are_told_with_what_was_committed_for_them(mesh: RedisMesh)
     assert await mesh.oversight.tallies([("count", 3)]) == [Tally("count", 3, None, outputs=5, late=2)]
 
 
+async def test_keys_that_tables_dropped_are_told_by_table_and_bound(mesh: RedisMesh) -> None:
+    lease = await claimed(mesh)
+    dropped: dict[str, bytes | None] = {"~evicted": b'{"counts":{"keys_max":3}}'}
+    await mesh.commit([(lease, Commit("count", 3, {}, state=dropped))])
+
+    [tally] = await mesh.oversight.tallies([("count", 3)])
+
+    assert tally.evicted == {"counts": {"keys_max": 3}}
+
+
 async def test_more_partitions_than_one_round_trip_asks_for_come_in_order(mesh: RedisMesh) -> None:
     places = [("signals", number) for number in range(1_100)]
     await mesh.publish([output(number, partition=number) for number in range(0, 1_100, 100)])

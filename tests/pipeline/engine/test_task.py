@@ -15,6 +15,7 @@ from tests.pipeline.engine.stages import (
     BadWindow,
     Bench,
     CarriesOn,
+    Crowded,
     Impure,
     LateThenAsks,
     Picky,
@@ -196,3 +197,19 @@ def test_what_is_done_behind_a_slow_one_is_known_after_a_restart_that_reads_a_pa
     restored = bench.restore()
     assert restored.waiting == 0, "the three are not processed again"
     assert len(bench.said()) == 4
+
+
+def test_what_tables_dropped_is_counted_over_restarts_and_committed_for_all_to_see() -> None:
+    bench = Bench(Crowded)
+    bench.offer(*(sample(n, key, n) for n, key in enumerate("ab")))
+    assert "~evicted" not in bench.work().state, "nothing was dropped"
+
+    bench.offer(*(sample(2 + n, key, 2) for n, key in enumerate("cd")))
+    assert bench.work().state["~evicted"] == b'{"few":{"keys_max":2},"notes":{"keys_max":2}}'
+
+    bench.restore()
+    bench.offer(sample(4, "e", 2))
+    assert bench.work().state["~evicted"] == b'{"few":{"keys_max":3},"notes":{"keys_max":3}}'
+
+    bench.offer(sample(5, "e", 30))
+    assert bench.work().state["~evicted"] == b'{"few":{"keys_max":3,"retain":1},"notes":{"keys_max":3}}'
