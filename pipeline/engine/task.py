@@ -205,7 +205,7 @@ class PartitionTask:
                 record = queue[0]
                 if record.event_type == REQUEST:
                     break
-                if self._concerns(record):
+                if record.event_type in self._concerned:
                     event = record.event
                     concluded = plain.conclude(event) if record.event_type in self._wanted else ()
                     if concluded is None:
@@ -277,7 +277,7 @@ class PartitionTask:
             self._take_request(record)
         elif verdict is not None:
             self._give_up(record, verdict)
-        elif self._concerns(record) and not self._process(record):
+        elif record.event_type in self._concerned and not self._process(record):
             return
         if isinstance(record, Letter):
             self._replays.finish(record)
@@ -290,9 +290,6 @@ class PartitionTask:
         for key in released:
             self._parked.discard(key)
             self._rows.put(_PARKED + key, None)
-
-    def _concerns(self, record: Record) -> bool:
-        return record.event_type in self._concerned
 
     def _process(self, record: Record) -> bool:
         exact = self._asks or self._memory.careful
