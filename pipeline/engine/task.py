@@ -44,6 +44,7 @@ _WATERMARK = "watermark"
 _AHEAD = "ahead/"
 _PARKED = "parked/"
 _TICK = TickPassed.event_type
+_offset = attrgetter("offset")
 
 
 class PartitionTask:
@@ -396,6 +397,3 @@ class PartitionTask:
             self._memory.careful = True
             msg = f"{self.stage.id}/{self.partition} wrote to a table what cannot be stored: {error}"
             raise MustRestoreError(msg) from error
-
-
-_offset = attrgetter("offset")
