@@ -7,7 +7,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
@@ -17,6 +16,7 @@ from pipeline.archive.folder import Archive
 from pipeline.archive.history import read_history
 from pipeline.commands.output import fit, print_json_line, shorten
 from pipeline.commands.reach import reached_mesh
+from pipeline.commands.wanted import Wanted, wanted
 from pipeline.console.telling import clock
 from pipeline.engine.mesh import Mesh, MeshUnavailableError
 from pipeline.engine.outputs import OPERATION_STREAMS
@@ -29,8 +29,6 @@ from topology.durations import parse_duration
 from topology.errors import BadInputError, UsageError
 from topology.graph import Stream
 from topology.moments import to_us
-from topology.payloads import TickPassed
-from topology.registry import registered
 
 _AGAIN_AFTER_S = 1.0
 _RECORDS_PER_READ = 500
@@ -42,7 +40,9 @@ _PAYLOAD_CHARS_MAX = 300
 @click.option("--from-start", is_flag=True, help="Begin with the oldest event that is still there, not with the next.")
 @click.option("--since", metavar="TIME|DURATION", help="Begin there, in the archive too: 2026-03-01T12:00, 90m, 7d.")
 @click.option("--salvage", is_flag=True, help="With --since: leave out what is damaged or missing in the archive.")
-@click.option("--where", metavar="TYPE", help="Only this event type; * stands for anything: metric.*, *.fired.")
+@click.option(
+    "--where", metavar="TYPE|CONDITION", help="Only this type (metric.*, *.fired), or what a condition holds for."
+)
 @click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
 @click.option("--topology", type=click.Path(path_type=Path), help="Whose streams; the shipped topology's by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print whole events, one JSON line each.")
@@ -58,11 +58,9 @@ def tap(
 ) -> None:
     """Print the events of STREAM as they come, until Ctrl-C; nobody is held up by it.
 
-    Besides the streams of the topology there are dead-letters, late and answers. Ticks are left out unless asked for by
-    --where tick.passed.
+    Besides the streams of the topology there are dead-letters, late, answers and shed. Ticks are left out unless asked
+    for by --where tick.passed. A condition is what a stage's input may have: "payload.severity >= 'high'".
     """
-    if where is not None:
-        _refuse_unknown_type(where)
     if since is not None and from_start:
         msg = "found --since and --from-start, expected one of them"
         raise UsageError(msg)
@@ -70,7 +68,8 @@ def tap(
         msg = "found --salvage without --since, expected both: only the archive can be damaged"
         raise UsageError(msg)
     begin = None if since is None else _moment(since)
-    asyncio.run(_follow(_stream(stream, topology), from_start, begin, salvage, where, count, as_json))
+    found = _stream(stream, topology)
+    asyncio.run(_follow(found, from_start, begin, salvage, wanted(where, found), count, as_json))
 
 
 async def _follow(
@@ -78,7 +77,7 @@ async def _follow(
     from_start: bool,
     since: Offset | None,
     salvage: bool,
-    where: str | None,
+    is_wanted: Wanted,
     count: int | None,
     as_json: bool,
 ) -> None:
@@ -89,7 +88,7 @@ async def _follow(
         else:
             records = _records_since(mesh, Archive(settings().archive_folder), stream, since, salvage)
         async for record in records:
-            if not _is_wanted(record, where):
+            if not is_wanted(record):
                 continue
             _print(record, as_json=as_json)
             left = None if left is None else left - 1
@@ -138,10 +137,6 @@ async def _records(mesh: Mesh, stream: Stream, since: Offset) -> AsyncIterator[R
             await asyncio.sleep(_AGAIN_AFTER_S)
 
 
-def _is_wanted(record: Record, where: str | None) -> bool:
-    return record.event_type != TickPassed.event_type if where is None else fnmatchcase(record.event_type, where)
-
-
 def _print(record: Record, *, as_json: bool) -> None:
     try:
         event = record.event
@@ -181,10 +176,3 @@ def _moment(text: str) -> Offset:
 def _just_before(ms: int) -> Offset:
     """The last offset there can be before a millisecond."""
     return Offset(ms - 1, 2**64 - 1) if ms > 0 else BEGINNING
-
-
-def _refuse_unknown_type(where: str) -> None:
-    known = [payload.event_type for payload in registered()]
-    if not any(fnmatchcase(event_type, where) for event_type in known):
-        msg = f"found --where {where!r}, expected one of {', '.join(known)}, or a part with *"
-        raise UsageError(msg)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.topology.loop_of_three import TEXT, changed, load
+from topology.agent import Agent
 from topology.check import check
 from topology.defects import Defect
 from topology.describe import describe, mermaid
 from topology.graph import Stage, Topology
 from topology.parse import parse
-from topology.payloads import LogWritten, MetricSampled
+from topology.payloads import (
+    ActionFinished,
+    AnomalyDetected,
+    ExperienceRecorded,
+    IncidentOpened,
+    LogWritten,
+    MetricSampled,
+    OutcomeVerified,
+    PatternMatched,
+)
 from topology.resolve import resolve
 
 WIDE = """\
@@ -206,6 +219,27 @@ def test_what_an_edge_lets_through_is_part_of_the_picture() -> None:
       --> findings: AnomalyDetected
 """ in describe(topology)
     assert "    stream_intake -->|LogWritten| stage_notice\n    stream_others --> stage_notice" in mermaid(topology)
+
+
+class Curious(
+    Agent[OutcomeVerified | AnomalyDetected | ActionFinished | IncidentOpened | ExperienceRecorded, PatternMatched]
+):
+    """Wants all that the README's example is about."""
+
+
+def test_the_example_in_the_readme_is_right() -> None:
+    root = Path(__file__).parents[2]
+    [example] = re.findall(r"```yaml\n( +consumes:\n.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    shipped = (root / "topology" / "incident_loop.yaml").read_text()
+    streams = shipped[shipped.index("streams:") : shipped.index("stages:")]
+    stage = "  - id: curious\n    agent: readme:Curious\n    emits: findings\n"
+
+    found = parse(f"name: readme\n{streams}\nstages:\n{stage}{example}", "readme.yaml")
+    curious = resolve(found, lambda _: Curious).stage("curious")
+
+    assert [stream.name for stream in curious.inputs] == ["outcomes", "findings", "actions", "incidents", "lessons"]
+    assert curious.edges["lessons"].shed_last is not None
+    assert curious.edges["incidents"].blocks
 
 
 def test_a_stage_is_as_urgent_as_the_most_urgent_stream_it_reads() -> None:

@@ -127,6 +127,33 @@ def test_a_type_that_nothing_has_is_refused(mesh_url: str) -> None:
     assert "metric.sampled" in result.stderr
 
 
+def test_only_what_a_condition_holds_for_is_shown(mesh_url: str, alerts: Path) -> None:
+    call("ingest", "alertmanager", alerts, "--publish")
+    everything = [decode(said) for said in _tapped("alert.*")]
+    fired = [each for each in everything if each.event_type == "alert.fired"]
+    assert fired
+    alert = fired[0].payload.alert  # type: ignore[attr-defined]
+
+    shown = [decode(said) for said in _tapped(f"payload.alert == '{alert}' and event_type == 'alert.fired'", 1)]
+
+    assert [each.id for each in shown] == [fired[0].id]
+
+
+def _tapped(where: str, count: int = 2) -> list[bytes]:
+    result = call("tap", "intake", "--from-start", "--where", where, "--count", str(count), "--json")
+    return [said.encode() for said in result.stdout.splitlines()]
+
+
+def test_a_condition_that_fits_nothing_on_the_stream_is_refused(mesh_url: str) -> None:
+    result = call("tap", "intake", "--where", "payload.alrt == 'x'")
+    assert result.exit_code == 2
+    assert "did you mean alert?" in result.stderr
+
+    result = call("tap", "intake", "--where", "payload.alert = 'x'")
+    assert result.exit_code == 2
+    assert "expected a comparison such as" in result.stderr
+
+
 def test_events_wait_on_embedded_servers_for_the_next_run(
     alerts: Path, state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
