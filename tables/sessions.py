@@ -155,6 +155,11 @@ class SessionTable(WindowedTable[Amount, Value]):
     def _put(self, key: str, at_us: int, amount: Amount) -> Any:
         known = self._keys.get(key)
         end = at_us + self._gap_us
+        if known is not None and known.others == () and known.start <= at_us < known.end:  # as nearly always
+            known.held = self._aggregate.add(known.held, amount, at_us)
+            known.end = max(known.end, end)
+            self._touch(known.start, key)
+            return ABSENT
         sessions = [] if known is None else known.sessions
         overlapping = [one for one in sessions if one[0] < end and at_us < one[1]]
         reaches_into_closed = known is not None and known.closed is not None and at_us < known.closed.end_us
