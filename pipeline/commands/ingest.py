@@ -12,6 +12,7 @@ import click
 
 from pipeline.commands.output import print_json, print_json_line
 from pipeline.commands.reach import reached_mesh
+from pipeline.engine.pressure import LOOK_S, BackPressure, StreamFullError
 from pipeline.engine.publisher import Publisher
 from pipeline.loading import load_topology
 from pipeline.security.masking import mask_event
@@ -55,10 +56,24 @@ def ingest(
 
 
 async def _publish(events: Sequence[Event[Payload]], file: Path | None) -> int:
-    stream = load_topology(file).streams.get(_INTAKE)
+    graph = load_topology(file)
+    stream = graph.streams.get(_INTAKE)
     if stream is None:
         msg = f"found a topology without the stream {_INTAKE!r}, expected it: sources publish to it"
         raise ConfigurationError(msg)
     async with reached_mesh(settings()) as mesh:
-        publisher = Publisher(mesh, stream)
-        return sum([await publisher(events[at : at + _AT_ONCE]) for at in range(0, len(events), _AT_ONCE)])
+        publisher = Publisher(mesh, stream, BackPressure(mesh, graph, {_INTAKE}))
+        parts = [events[at : at + _AT_ONCE] for at in range(0, len(events), _AT_ONCE)]
+        return sum([await _when_there_is_room(publisher, part) for part in parts])
+
+
+async def _when_there_is_room(publisher: Publisher, events: Sequence[Event[Payload]]) -> int:
+    told = False
+    while True:
+        try:
+            return await publisher(events)
+        except StreamFullError as full:
+            if not told:
+                click.echo(f"aiops: {full}; waiting until there is room", err=True)
+            told = True
+            await asyncio.sleep(LOOK_S)

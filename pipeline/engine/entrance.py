@@ -17,6 +17,7 @@ from pipeline.engine.inputs import wanted_types
 from pipeline.engine.outputs import SHED
 from pipeline.engine.progress import Progress
 from pipeline.engine.record import Offset, Output, Place, Record, output_for
+from pipeline.engine.verdict import Memory
 from topology.condition import Condition, ConditionError, Test
 from topology.errors import BadInputError
 from topology.event import Event, Payload
@@ -93,9 +94,13 @@ class Entrance:
         passed_over = sum(not progress.is_finished(offset) for offset, _, _ in limit.shed)
         limit.waiting = max(0, uncommitted - progress.passed - passed_over)
 
-    def admit(self, records: Sequence[Record]) -> list[Record]:
-        """The same records, and something nobody wants in the place of those that are not let in."""
-        return [self._admitted(record) for record in records]
+    def admit(self, records: Sequence[Record], memory: Memory) -> list[Record]:
+        """The same records, and something nobody wants in the place of those that are not let in.
+
+        Args:
+            memory: knows which records had begun before a restart; those are not shed.
+        """
+        return [self._admitted(record, memory) for record in records]
 
     def reports(self) -> Iterator[Output]:
         """What was shed and is done by now, for the commit that says so."""
@@ -103,7 +108,7 @@ class Entrance:
             if limit.shed:
                 yield from self._reports(stream, limit, self._progress[stream, self._partition])
 
-    def _admitted(self, record: Record) -> Record:
+    def _admitted(self, record: Record, memory: Memory) -> Record:
         tests = self._conditions.get(record.stream, {}).get(record.event_type)
         let_in = tests is None or _passes(tests, record)
         limit = self._limits.get(record.stream)
@@ -112,10 +117,11 @@ class Entrance:
         if not let_in or record.event_type not in self._wanted:
             limit.waiting = limit.waiting - 1 if limit.waiting else limit.waiting  # it takes no time
             return record if let_in else _passed_over(record)
-        if limit.waiting is None or limit.waiting <= limit.lag_max or limit.waiting <= _bound(limit, record):
+        waiting = limit.waiting or 0
+        if waiting <= limit.lag_max or waiting <= _bound(limit, record) or memory.knows(record):
             limit.joins = False
             return record
-        limit.waiting -= 1
+        limit.waiting = waiting - 1
         limit.shed.append((record.offset, record.event_type, limit.joins))
         limit.joins = True
         return _passed_over(record)

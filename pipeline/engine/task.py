@@ -116,7 +116,7 @@ class PartitionTask:
             first = bisect_right(coming, progress.position, key=_offset)
             taken += progress.begin_all(coming[first:])
         if self.entrance is not None:
-            taken = self.entrance.admit(taken)
+            taken = self.entrance.admit(taken, self._memory)
         # Offsets are the mesh's clock, so this is the order in which the records of several inputs came.
         if len(self._progress) > 1:
             taken.sort(key=lambda record: (record.offset, record.stream))

@@ -78,6 +78,11 @@ class Memory:
         for record in [record for record, waited_for in self.waiting.items() if waited_for == key]:
             del self.waiting[record]
 
+    def knows(self, record: Record) -> bool:
+        """Whether something was asked about a record, or found out; then it has begun, and must be brought to an end."""
+        begun: RecordId = (record.stream, record.partition), record.offset
+        return begun in self.waiting or begun in self.verdicts or bool(self.answers_about(record))
+
     def answers_about(self, record: Record) -> list[str]:
         """The keys of answers to what was asked about a record."""
         if not self.answers:

@@ -123,6 +123,31 @@ def test_the_oldest_are_shed_until_no_more_wait_than_may() -> None:
     assert commit.records == {("signals", 0): 10}
 
 
+def test_what_had_begun_before_a_restart_is_not_shed_after_it() -> None:
+    bench = Bench(AsksTwice, on_poison="skip", consumes=limited(1))
+    bench.offer(line(1, "a", 1), line(2, "b", 2), line(3, "c", 3, level="error"), line(4, "d", 4))
+    bench.task.step()
+    first, second, third, _ = bench.task.take_questions()
+    for question in (second, third):
+        bench.task.answer(question, {"status": "succeeded", "detail": ""})
+    del bench.memory.waiting[("signals", 0), Offset(1_003, 0)]  # nobody had come to it
+
+    offered, bench.offered = bench.offered, []
+    bench.restore()
+    assert bench.task.entrance is not None
+    bench.task.entrance.measured(("signals", 0), 100)
+    bench.offered = offered
+    bench.task.offer(offered)
+    bench.work(lambda asked: {"status": "succeeded", "detail": asked.idempotency_key})
+    bench.task.answer(first, {"status": "succeeded", "detail": ""})
+    bench.work(lambda asked: {"status": "succeeded", "detail": asked.idempotency_key})
+
+    assert [finding.service for finding in bench.said()] == ["b", "a"]
+    assert [letter.reason for letter in bench.said("event.dead-lettered")] == ["after all that"]
+    assert offsets_of(bench.said(SHED)) == {Offset(1_003, 0)}
+    assert bench.memory.answers == {}
+
+
 def test_what_nobody_wants_is_neither_shed_nor_counted_among_what_waits_once_it_is_seen() -> None:
     bench = Bench(Says, consumes={"types": ["LogWritten"], **limited(4)})
     assert bench.task.entrance is not None
