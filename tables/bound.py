@@ -26,6 +26,7 @@ class BoundTable(ABC, Generic[Amount, Value]):
 
     Attributes:
         name: the table's name within its agent.
+        late: what came after a window it belongs to was closed, since the last ``take_late``.
         evicted: how many keys were dropped since the start, by the bound that made them go: ``keys_max``, ``retain``.
     """
 
@@ -37,7 +38,7 @@ class BoundTable(ABC, Generic[Amount, Value]):
         self._unit_amount: Any = aggregate.unit_amount
         self._keys_max = keys_max
         self._size_us = 0  # of a window; tables that have windows of one size set it
-        self._late: list[LateEntry] = []
+        self.late: list[LateEntry] = []
 
     def add(self, subject: Happened | str, at_us: int | None = None, amount: Amount | None = None) -> Value:
         """Take in one entry and answer the value that holds with it.
@@ -92,7 +93,7 @@ class BoundTable(ABC, Generic[Amount, Value]):
 
     def take_late(self) -> list[LateEntry]:
         """What came after a window it belongs to was closed, since the last call."""
-        late, self._late = self._late, []
+        late, self.late = self.late, []
         return late
 
     @abstractmethod

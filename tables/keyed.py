@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from pydantic import TypeAdapter
 
@@ -119,6 +119,8 @@ class KeyedState(Generic[V]):
                 self.delete(key)
                 self.evicted["retain"] += 1
         return []
+
+    late: ClassVar[Sequence[LateEntry]] = ()
 
     def take_late(self) -> list[LateEntry]:
         """Nothing is late here."""

@@ -105,6 +105,7 @@ class StreamJoin(Generic[Left, Right]):
 
     Attributes:
         name: the join's name within its agent.
+        late: what came behind the watermark, since the last ``take_late``.
         evicted: how many entries were dropped since the start because ``entries_max`` was reached.
     """
 
@@ -114,7 +115,7 @@ class StreamJoin(Generic[Left, Right]):
         self._declared = declared
         self._before_us, self._after_us = span_us(declared.before), span_us(declared.after)
         self._lateness_us = span_us(declared.lateness)
-        self._late: list[LateEntry] = []
+        self.late: list[LateEntry] = []
         self._forget_everything()
 
     def _forget_everything(self) -> None:
@@ -143,7 +144,7 @@ class StreamJoin(Generic[Left, Right]):
         mine, others = (self._left, self._right) if is_left else (self._right, self._left)
         key, at_us = mine.key.of(event), event.at_us
         if at_us < self._closed_up_to_us:
-            self._late.append(LateEntry(self.name, key, at_us))
+            self.late.append(LateEntry(self.name, key, at_us))
             return []
         if len(self) >= self._declared.entries_max:
             self._evict()
@@ -183,7 +184,7 @@ class StreamJoin(Generic[Left, Right]):
 
     def take_late(self) -> list[LateEntry]:
         """What came behind the watermark, since the last call."""
-        late, self._late = self._late, []
+        late, self.late = self.late, []
         return late
 
     def restore(self, entries: Mapping[str, bytes], *, last: bool = True) -> None:

@@ -123,4 +123,4 @@ class WindowedTable(BoundTable[Amount, Value]):
             keys[key] = None
 
     def _report_late(self, key: str, at_us: int) -> None:
-        self._late.append(LateEntry(self.name, key, at_us))
+        self.late.append(LateEntry(self.name, key, at_us))

@@ -80,8 +80,10 @@ class Agent(Generic[In, Out]):
 
     def __init__(self, config: AgentConfig | None = None) -> None:
         self.config: Any = config if config is not None else self.Config()
-        declared = self.state_declarations().values()
-        self._tables: dict[str, BoundState] = {declaration.name: declaration.bind() for declaration in declared}
+        self._tables: dict[str, BoundState] = {}
+        for attribute, declaration in self.state_declarations().items():
+            # In place of the declaration, which would find it too, at the cost of two calls each time.
+            vars(self)[attribute] = self._tables[declaration.name] = declaration.bind()
 
     @classmethod
     @cache

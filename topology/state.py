@@ -6,7 +6,7 @@ stage and partition, restores it, and stores its changes together with the offse
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -63,6 +63,10 @@ class BoundState(Protocol):
 
     def advance(self, watermark_us: int) -> list[ClosedWindow]:
         """Close what ended at or before the watermark, in order of (end, key); then give the early results due."""
+
+    @property
+    def late(self) -> Sequence[LateEntry]:
+        """What came too late since the last :meth:`take_late`; looked at after every event."""
 
     def take_late(self) -> list[LateEntry]:
         """What came too late since the last call."""

@@ -190,7 +190,7 @@ class MemoryMesh:
 
     def _members_changed(self, worker: str) -> None:
         self._partitions.pop(MEMBERS, None)
-        self._append(Output(*MEMBERS, worker, "members.changed", UUID(int=0), b""))
+        self._append(Output(*MEMBERS, worker, "members.changed", str(UUID(int=0)), b""))
 
     def _append(self, output: Output) -> None:
         ms = max(self._clock_ms(), self._last.ms)

@@ -11,15 +11,17 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
 from inspect import isasyncgenfunction
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
 from pipeline.engine.attempt import OpenQuestion, PlainAgent, attempt
 from pipeline.engine.entrance import Entrance
+from pipeline.engine.event_time import EventTime
 from pipeline.engine.inputs import wanted_types
 from pipeline.engine.outputs import OutputBuilder, dead_letter
 from pipeline.engine.progress import Progress
-from pipeline.engine.record import Commit, Offset, Output, Place, Record
+from pipeline.engine.record import Commit, Offset, Place, Record, decode_together
 from pipeline.engine.replaying import PLACE as LETTERS
 from pipeline.engine.replaying import REQUEST, Letter, Replays, id_of
 from pipeline.engine.rows import Remembered
@@ -32,13 +34,9 @@ from pipeline.engine.verdict import (
     Verdict,
     Window,
     WindowPoisonedError,
-    window_of,
 )
-from topology.event import Event, Payload
 from topology.graph import Stage
-from topology.moments import span_us
 from topology.payloads.operation import TickPassed
-from topology.state import ClosedWindow, EagerState
 
 _WATERMARK = "watermark"
 _AHEAD = "ahead/"
@@ -57,11 +55,8 @@ class PartitionTask:
         self._memory = memory if memory is not None else Memory()
         self._memory.answers = {**remembered.answers, **self._memory.answers}
         self._outputs = OutputBuilder(stage, partition)
-        self._lateness_us = span_us(stage.spec.lateness)
         self._asks = isasyncgenfunction(stage.agent_class.process)
         self._plain = PlainAgent(self.agent) if PlainAgent.is_one(stage.agent_class) else None
-        self._tables = tuple(self.agent.tables.values())
-        self._eager = any(isinstance(table, EagerState) and table.eager for table in self._tables)
         self._wanted = wanted_types(stage)
         self._concerned = self._wanted | {_TICK}
         self._queue: deque[Record] = deque()
@@ -70,7 +65,8 @@ class PartitionTask:
         self._rows = remembered.rows
         self._parked = self._rows.names(_PARKED)
         self._replays = Replays(stage.id, partition, self._rows)
-        self.watermark_us = int(self._rows.get(_WATERMARK) or b"0")
+        watermark_us = int(self._rows.get(_WATERMARK) or b"0")
+        self._time = EventTime(stage, self.agent, self._outputs, self._memory, watermark_us)
         self._progress = {
             place: Progress.restored(offset, self._rows.get(_AHEAD + place[0]))
             for place, offset in remembered.offsets.items()
@@ -111,10 +107,10 @@ class PartitionTask:
         taken: list[Record] = []
         if self._replays.under_way:
             self._replays.offer(record for record in records if record.stream == LETTERS[0])
-        for (stream, partition), progress in self._progress.items():
-            coming = [record for record in records if record.stream == stream and record.partition == partition]
+        for place, progress in self._progress.items():
+            coming = self._records_of(place, records)
             first = bisect_right(coming, progress.position, key=_offset)
-            taken += progress.begin_all(coming[first:])
+            taken += progress.begin_all(coming[first:] if first else coming)
         if self.entrance is not None:
             taken = self.entrance.admit(taken, self._memory)
         # Offsets are the mesh's clock, so this is the order in which the records of several inputs came.
@@ -189,7 +185,7 @@ class PartitionTask:
         if self._memory.verdicts and not self._pending and not self._replays.under_way:
             self._memory.verdicts.clear()  # whoever was guilty is in the dead letters now
         self._replays.save()
-        self._rows.put(_WATERMARK, b"%d" % self.watermark_us)
+        self._rows.put(_WATERMARK, b"%d" % self._time.watermark_us)
         commit.state = self._rows.take()
         return commit
 
@@ -199,30 +195,43 @@ class PartitionTask:
         Comes to the same as :meth:`_run` for each, faster: whatever goes wrong, the task is restored, so all of them can
         be finished together.
         """
-        queue, outputs = self._queue, self._commit.outputs
-        done: list[Record] = []
+        queue, outputs, wanted, time = self._queue, self._commit.outputs, self._wanted, self._time
+        batch = list(islice(queue, count))
+        decode_together(record for record in batch if record.event_type in wanted)
+        done, record = 0, batch[0]
         try:
-            while len(done) < count:
-                record = queue[0]
-                if record.event_type == REQUEST:
-                    break
-                if record.event_type in self._concerned:
+            for record in batch:
+                if record.event_type in wanted:
                     event = record.event
-                    concluded = plain.conclude(event) if record.event_type in self._wanted else ()
+                    concluded = plain.conclude(event)
                     if concluded is None:
                         self._plain = None
                         break
                     if concluded:
                         outputs += self._outputs.caused_by(event, concluded)
-                    outputs += self._late(event)
-                    outputs += self._pass_time(record, event)
-                done.append(queue.popleft())
+                    if time.moved_by(event):
+                        outputs += time.pass_to(event, record)
+                elif record.event_type == _TICK:
+                    outputs += time.pass_to(record.event, record)
+                elif record.event_type == REQUEST:
+                    break
+                done += 1
         except Exception as error:  # as in _process
-            self._condemn(queue[0], error)
-            raise self._half_done(queue[0], error) from error
-        for (stream, _), progress in self._progress.items():
-            progress.finish_all([record for record in done if record.stream == stream])
-        return len(done)
+            self._condemn(record, error)
+            raise self._half_done(record, error) from error
+        for _ in range(done):
+            queue.popleft()
+        finished = batch if done == count else batch[:done]
+        for place, progress in self._progress.items():
+            progress.finish_all(self._records_of(place, finished))
+        return done
+
+    def _records_of(self, place: Place, records: Sequence[Record]) -> Sequence[Record]:
+        stream, partition = place
+        ends = (records[0], records[-1]) if records and len(self._progress) == 1 else ()
+        if ends and all(end.stream == stream and end.partition == partition for end in ends):
+            return records  # letters, which come with those of a single input, stand together before or behind them
+        return [record for record in records if record.stream == stream and record.partition == partition]
 
     @property
     def _nothing_in_the_way(self) -> bool:
@@ -296,7 +305,7 @@ class PartitionTask:
         exact = self._asks or self._memory.careful
         if exact:
             self._store()  # so that what this attempt touches can be told apart
-        storing, watermark_us = False, self.watermark_us
+        storing, watermark_us = False, self._time.watermark_us
         try:
             event = record.event
             wanted = record.event_type in self._wanted
@@ -305,8 +314,7 @@ class PartitionTask:
                 self._wait_for(result, record)
                 return False
             concluded, used = result
-            outputs = [*self._outputs.caused_by(event, concluded), *self._late(event)]
-            outputs += self._pass_time(record, event)
+            outputs = [*self._outputs.caused_by(event, concluded), *self._time.pass_to(event, record)]
             outputs += [self._outputs.answer_recorded(event, key, self._memory.answers[key]) for key in used]
             if self._memory.careful:
                 storing = True
@@ -317,7 +325,7 @@ class PartitionTask:
             verdict = self._condemn(record, error)
             if storing or not exact or self._rows.were_touched():
                 raise self._half_done(record, error) from error
-            self.watermark_us = watermark_us
+            self._time.watermark_us = watermark_us
             self._give_up(record, verdict)
             return True
         self._commit.outputs += outputs
@@ -349,34 +357,6 @@ class PartitionTask:
 
     def _waits_for_answer(self, record: Record) -> bool:
         return bool(self._memory.waiting) and id_of(record) in self._memory.waiting
-
-    def _late(self, event: Event[Payload]) -> list[Output]:
-        outputs: list[Output] = []
-        for table in self._tables:
-            if entries := table.take_late():
-                outputs += self._outputs.late(event, entries)
-        return outputs
-
-    def _pass_time(self, record: Record, event: Event[Payload]) -> list[Output]:
-        watermark_us = event.at_us - self._lateness_us
-        if watermark_us > self.watermark_us:
-            self.watermark_us = watermark_us
-        elif not self._eager:
-            return []
-        outputs: list[Output] = []
-        for table in self._tables:
-            for closed in table.advance(self.watermark_us):
-                outputs += self._conclude(record, event, closed)
-        return outputs
-
-    def _conclude(self, record: Record, event: Event[Payload], closed: ClosedWindow) -> list[Output]:
-        if (verdict := self._memory.verdicts.get(window_of(closed))) is not None:
-            return [dead_letter(self.stage.id, record, verdict, window=closed)]
-        try:
-            now_us = self.watermark_us + self._lateness_us
-            return list(self._outputs.of_window(event, closed, self.agent.window_closed(closed), now_us))
-        except Exception as error:  # the window is to blame, not the event that happened to close it
-            raise WindowPoisonedError(closed) from error
 
     def _give_up(self, record: Record, verdict: Verdict) -> None:
         if isinstance(record, Letter):
