@@ -48,20 +48,22 @@ class RedisMesh(RedisReach):
 
     @or_unavailable
     async def declare(self, partitions: Mapping[str, int]) -> None:
-        known = await self._partitions_of(partitions)
-        new = [name for name in partitions if name not in known]
-        if new:  # only then is anything written: a full server takes no write, and need not
-            pipe = self._redis.pipeline(transaction=False)
-            for name in new:
-                pipe.hsetnx(self.keys.partition_counts, name, partitions[name])
-            await pipe.execute()
-            await self._partitions_of(partitions)
+        async with self._many_at_once:
+            known = await self._partitions_of(partitions)
+            new = [name for name in partitions if name not in known]
+            if new:  # only then is anything written: a full server takes no write, and need not
+                pipe = self._redis.pipeline(transaction=False)
+                for name in new:
+                    pipe.hsetnx(self.keys.partition_counts, name, partitions[name])
+                await pipe.execute()
+                await self._partitions_of(partitions)
 
     @or_unavailable
     async def publish(self, outputs: Sequence[Output]) -> int:
         new = 0
-        for some in self._together(outputs, _EVENTS_PER_CALL, lambda output: output.partition):
-            new += await self._publish_some(some)
+        async with self._many_at_once:
+            for some in self._together(outputs, _EVENTS_PER_CALL, lambda output: output.partition):
+                new += await self._publish_some(some)
         return new
 
     @or_unavailable
@@ -148,7 +150,7 @@ class RedisMesh(RedisReach):
     @or_unavailable
     async def restore(self, lease: Lease, inputs: Sequence[Place]) -> Restored:
         state_key = self.keys.owned(lease.stage, lease.partition, "state")
-        pipe = self._redis.pipeline(transaction=self._cluster is None)
+        pipe = self._redis.pipeline(transaction=True)
         for what in ("offsets", "answers"):
             pipe.hgetall(self.keys.owned(lease.stage, lease.partition, what))
         pipe.hlen(state_key)
@@ -180,7 +182,7 @@ class RedisMesh(RedisReach):
 
     @or_unavailable
     async def restore_more(self, lease: Lease, more: int) -> RestoredPart:
-        pipe = self._redis.pipeline(transaction=self._cluster is None)
+        pipe = self._redis.pipeline(transaction=True)
         pipe.hscan(self.keys.owned(lease.stage, lease.partition, "state"), more, count=_ROWS_PER_PART)
         pipe.get(self.keys.owned(lease.stage, lease.partition, "lease"))
         scanned, token = await pipe.execute()
@@ -212,7 +214,8 @@ class RedisMesh(RedisReach):
     async def record_answer(self, lease: Lease, key: str, answer: bytes) -> None:
         keys = [self.keys.owned(lease.stage, lease.partition, what) for what in ("lease", "answers")]
         try:
-            await self._answer(keys=keys, args=[lease.token, key, answer])
+            async with self._many_at_once:
+                await self._answer(keys=keys, args=[lease.token, key, answer])
         except ResponseError as error:
             raise outcome_of(lease, error) or error from error
 

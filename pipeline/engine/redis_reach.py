@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from typing import Any, Self, TypeVar, cast
@@ -21,6 +22,7 @@ from pipeline.engine.redis_answers import or_unavailable
 from pipeline.engine.server_check import Finding, ServerWatch
 
 _SOCKET_TIMEOUT_S = 10.0
+_CALLS_AT_ONCE = 16
 _LUA = files("pipeline.engine") / "lua"
 _SCRIPTS = ("publish", "claim", "renew", "release", "answer", "commit", "join", "leave", "forward")
 
@@ -53,6 +55,8 @@ class RedisReach:
         self.keys = Keys(namespace)
         self.outage = Outage()
         self._acknowledged = Acknowledged(self.keys) if acknowledged is None else acknowledged
+        # What hundreds may do at once: each call takes a connection, and without one the client says that it is away.
+        self._many_at_once = asyncio.Semaphore(_CALLS_AT_ONCE)
         self._use(redis)
 
     def _use(self, redis: Redis) -> None:
