@@ -182,6 +182,7 @@ class Run:
         finally:
             self.loop.close()
         self.fenced = sum(counts.fenced for counts in self._counts)
+        self.problems += self.mesh.problems
         self.problems += [f"a callback failed: {failure}" for failure in self.loop.failures]
         for process in [*self._processes.values(), *self._buried]:
             for error in process.errors():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pipeline.engine.memory import MemoryMesh
-from pipeline.engine.mesh import Lease
-from pipeline.engine.record import Offset, Place, Record, Restored
+from pipeline.engine.mesh import FencedError, Lease
+from pipeline.engine.record import BEGINNING, Commit, Offset, Place, Record, Restored
 
 
 class RememberingMesh(MemoryMesh):
@@ -16,6 +16,7 @@ class RememberingMesh(MemoryMesh):
         trimmed: records that are gone, by place.
         recorded: per stage and partition, the first answer to each question.
         told: per stage and partition, the token of the last lease that was restored, and the answers it was given.
+        problems: what no commit may do.
     """
 
     def __init__(self, clock_ms: Callable[[], int]) -> None:
@@ -23,6 +24,7 @@ class RememberingMesh(MemoryMesh):
         self.trimmed: dict[Place, list[Record]] = {}
         self.recorded: dict[tuple[str, int], dict[str, bytes]] = {}
         self.told: dict[tuple[str, int], tuple[str, set[str]]] = {}
+        self.problems: list[str] = []
 
     async def trim(self, place: Place, before: Offset) -> int:
         partition = self._partitions[place]
@@ -39,6 +41,14 @@ class RememberingMesh(MemoryMesh):
         restored = await super().restore(lease, inputs)
         self.told[lease.stage, lease.partition] = lease.token, set(restored.answers)
         return restored
+
+    def _commit(self, lease: Lease, commit: Commit) -> FencedError | None:
+        before = dict(self._owned[lease.stage, lease.partition].offsets)
+        refused = super()._commit(lease, commit)
+        for place, offset in commit.offsets.items():
+            if refused is None and offset < before.get(place, BEGINNING):
+                self.problems.append(f"{lease.stage}/{lease.partition} went back in {place} to {offset}")
+        return refused
 
     def knows_answers(self, owner: str, stage: str, partition: int) -> set[str]:
         """The answers a worker was given with the lease it holds now."""
