@@ -6,16 +6,21 @@ import asyncio
 
 from pipeline.engine.mesh import MEMBERS, Mesh
 from pipeline.engine.owned import Holdings
-from pipeline.engine.record import BEGINNING, Offset, Place, Record
-from pipeline.engine.task import PartitionTask
+from pipeline.engine.reading_plan import ReadingPlan
+from pipeline.engine.record import BEGINNING, Place, Record
 
 RECORDS_PER_READ = 500
 """Of each partition ..."""
 _RECORDS_AT_ONCE = 20_000
-"""... and of all partitions of a worker, which may be hundreds: an answer takes memory, and time in which nothing is done."""
+"""... and of all partitions of a worker, which may be hundreds: an answer takes memory, and time in which nothing is done.
+
+Each of them may be full at first, so they share; while few are, those are read in larger and larger portions.
+"""
 _RECORDS_PER_READ_MIN = 20
 WAIT_S = 1.0
 _WAIT_FOR_OTHERS_S = 0.01
+_CANCEL_AGAIN_S = 0.03
+"""A read that is cancelled costs its connection, and many partitions may come back one after the other."""
 
 
 class Reader:
@@ -34,9 +39,10 @@ class Reader:
         self._holdings = holdings
         self._wake = wake
         self._reading: asyncio.Task[list[Record]] | None = None
-        self._from: dict[Place, Offset] = {}
-        self._for: dict[tuple[str, int], PartitionTask] = {}
-        self._turn = 0
+        self._plan = ReadingPlan(holdings)
+        self._cancel_at_s = 0.0
+        self._count = RECORDS_PER_READ
+        self._most_places = 0
         self._members = BEGINNING
         self.members_changed = False
 
@@ -47,13 +53,17 @@ class Reader:
             MeshUnavailableError: the mesh is away.
         """
         self.members_changed = False
-        if self._reading is not None and any(
-            owned.sound and owned.task.room and self._for.get(place) is not owned.task
-            for place, owned in self._holdings.items()
-        ):
-            await self.cancel()  # somebody got room, or was restored, and would have to wait for the others' read
+        now_s = asyncio.get_running_loop().time()
+        if self._reading is not None and self._plan.leaves_somebody_out():
+            # Somebody got room, or was restored, and would have to wait for the others' read.
+            if now_s >= self._cancel_at_s:
+                self._cancel_at_s = now_s + _CANCEL_AGAIN_S
+                await self.cancel()
+            else:
+                wait_s = min(wait_s, self._cancel_at_s - now_s)
         if self._reading is None:
-            self._reading = self._begin()
+            self._plan.make()
+            self._reading = asyncio.create_task(self._read(WAIT_S if self._plan.alike else _WAIT_FOR_OTHERS_S))
         waking = asyncio.create_task(self._wake.wait())
         try:
             await asyncio.wait({self._reading, waking}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
@@ -65,6 +75,10 @@ class Reader:
         reading, self._reading = self._reading, None
         return self._offer(reading.result())
 
+    @property
+    def _fewest(self) -> int:
+        return max(_RECORDS_PER_READ_MIN, min(RECORDS_PER_READ, _RECORDS_AT_ONCE // self._most_places))
+
     async def cancel(self) -> None:
         """Forget the read that is on its way; nothing is consumed by it."""
         reading, self._reading = self._reading, None
@@ -72,24 +86,12 @@ class Reader:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    def _begin(self) -> asyncio.Task[list[Record]]:
-        wanted: dict[Place, set[Offset]] = {}
-        self._for = {}
-        for held, owned in self._holdings.items():
-            if owned.sound and owned.task.room:
-                self._for[held] = owned.task
-                for place, offset in owned.task.positions.items():
-                    wanted.setdefault(place, set()).add(offset)
-        # Stages that read the same partition are mostly at the same record.  Where they are not, they take turns, so
-        # that one that is far behind, or held up by its questions, does not hold up the others.
-        self._turn += 1
-        self._from = {place: sorted(offsets)[self._turn % len(offsets)] for place, offsets in wanted.items()}
-        alike = all(len(offsets) == 1 for offsets in wanted.values())
-        return asyncio.create_task(self._read(WAIT_S if alike else _WAIT_FOR_OTHERS_S))
-
     async def _read(self, wait_s: float) -> list[Record]:
-        count = max(_RECORDS_PER_READ_MIN, min(RECORDS_PER_READ, _RECORDS_AT_ONCE // (len(self._from) or 1)))
-        return await self._mesh.read({MEMBERS: self._members, **self._from}, count=count, wait_s=wait_s)
+        places = {MEMBERS: self._members, **self._plan.places}
+        if len(places) > self._most_places:
+            self._most_places = len(places)
+            self._count = self._fewest
+        return await self._mesh.read(places, count=self._count, wait_s=wait_s)
 
     def _offer(self, records: list[Record]) -> int:
         by_place: dict[Place, list[Record]] = {}
@@ -100,15 +102,19 @@ class Reader:
                 stream, partition = record.stream, record.partition
                 of_place = by_place.setdefault((stream, partition), [])
             of_place.append(record)
+        if len(records) > _RECORDS_AT_ONCE:
+            self._count = self._fewest
+        elif len(records) < _RECORDS_AT_ONCE / 4:
+            self._count = min(2 * self._count, RECORDS_PER_READ)
         if changes := by_place.pop(MEMBERS, []):
             self.members_changed = True
             self._members = changes[-1].offset
-        for owned in self._holdings.values():
+        for owned in self._plan.readers_of(by_place):
             offered: list[Record] = []
             for place, position in owned.task.positions.items():
                 # A task restored while the read was on its way must not skip what lies before it.
-                if place in by_place and position >= self._from[place]:
+                if place in by_place and position >= self._plan.places[place]:
                     offered += by_place[place]
             if offered and owned.sound and owned.task.room:
-                owned.task.offer(offered)
+                owned.offer(offered)
         return len(records) - len(changes)

@@ -260,7 +260,7 @@ class Tenure:
             owned = Owned(each.stage, each.lease, each.memory, task)
             self.holdings[owned.place] = owned
         else:
-            owned.task, owned.sound = task, True
+            owned.task, owned.sound, owned.touched = task, True, True
 
     def _note_halt(self, place: Place, reason: HaltedError) -> None:
         log.error("%s", reason)

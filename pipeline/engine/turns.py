@@ -63,6 +63,6 @@ class Turns:
         records = await self._mesh.read(wanted, count=RECORDS_PER_READ, wait_s=0) if wanted else []
         for owned, task in tasks if records else ():
             if owned.task is task:  # one restored meanwhile must not skip what lies before it
-                task.offer(records)
+                owned.offer(records)
         self._looked_at_s = now_s
         return self.order(urgent), len(records)

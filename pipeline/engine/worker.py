@@ -172,7 +172,7 @@ class Worker:
         await self._commit([owned for owned in urgent if self._tenure.holds(owned) and _has_news(owned)])
 
     def _may_step(self, owned: Owned) -> bool:
-        return owned.sound and owned.task.ready and not self._pressure.holds(owned.stage)
+        return owned.touched and owned.sound and owned.task.ready and not self._pressure.holds(owned.stage)
 
     async def _step_one(self, owned: Owned) -> None:
         try:
@@ -271,6 +271,8 @@ def _has_news(owned: Owned) -> bool:
 
 
 def _is_due(owned: Owned, now_s: float) -> bool:
+    if not (owned.touched and owned.sound):
+        return False
     task = owned.task
     late = now_s - owned.committed_at_s >= QUIET_COMMIT_S
-    return owned.sound and (task.has_news or (task.moved and late))
+    return task.has_news or (task.moved and late)
