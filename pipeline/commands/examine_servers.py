@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import RedisClusterException, RedisError
 
 from pipeline.commands.found import Found, Status
 from pipeline.engine.server_check import ServerFacts, findings, look_at, lost_writes
@@ -54,8 +55,12 @@ async def examine_mesh(url: str, chosen: Settings) -> AsyncIterator[Found]:
         async with Redis.from_url(url, socket_timeout=ANSWER_WITHIN_S, socket_connect_timeout=ANSWER_WITHIN_S) as redis:
             facts = await look_at(redis)
             yield _fitness(facts, chosen)
-            yield await _losses(redis, chosen.namespace)
-    except (RedisError, OSError, ValueError) as error:
+            if not facts.clustered:
+                yield await _losses(redis, chosen.namespace)
+                return
+        async with RedisCluster.from_url(url, socket_timeout=ANSWER_WITHIN_S, protocol=2) as cluster:
+            yield await _losses(cluster, chosen.namespace)
+    except (RedisError, RedisClusterException, OSError, ValueError) as error:
         yield Found("redis answers", "problem", f"no: {error}", "start the server, or mend REDIS_URL")
 
 
@@ -67,7 +72,7 @@ def _fitness(facts: ServerFacts, chosen: Settings) -> Found:
     return Found("redis answers", status, str(facts), "; ".join(f"{each.what}: {each.remedy}" for each in found))
 
 
-async def _losses(redis: Redis, namespace: str) -> Found:
+async def _losses(redis: Redis | RedisCluster, namespace: str) -> Found:
     lost = await lost_writes(redis, namespace)
     if not lost:
         return Found("redis data", "ok", f"what stages of {namespace!r} have read is there")

@@ -7,10 +7,10 @@ from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.cluster import ClusterPipeline, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, ResponseError, TryAgainError
 
 from pipeline.engine.outbox import by_slot
 from pipeline.engine.server_check import ServerWatch
@@ -18,8 +18,34 @@ from pipeline.engine.server_check import ServerWatch
 _CONNECTIONS_MAX = 1_000
 """Per node; each slot that is waited for holds one."""
 
+_NO_ANSWER = (AskError, ClusterDownError, MovedError, TryAgainError)
+
 Positions = tuple[tuple[str, str], ...]
 """Streams of one slot, and after which offset each is read."""
+
+
+class WholeCluster(RedisCluster):
+    """A client whose pipelines fail as those of one server do."""
+
+    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> ClusterPipeline:
+        """Commands that are sent together; of ``transaction`` the library's form needs a thread per command.
+
+        So what is read here in one transaction from one server is read in order, and something may come in between.
+        That is no matter where it is used: a commit that was not known of when a state was restored has a number that
+        refuses the next one, and one of another owner has a token that does.
+        """
+        return _Pipeline(self)
+
+
+class _Pipeline(ClusterPipeline):
+    async def execute(self, raise_on_error: bool = True, allow_redirections: bool = True) -> list[Any]:
+        answers: list[Any] = await super().execute(raise_on_error=False, allow_redirections=allow_redirections)
+        for answer in answers:
+            # A node that is away is no answer about a key; the library makes it one.
+            refused = isinstance(answer, ResponseError) and not isinstance(answer, _NO_ANSWER)
+            if isinstance(answer, Exception) and (raise_on_error or not refused):
+                raise answer
+        return answers
 
 
 def connect_to_cluster(url: str, watch: ServerWatch, *, socket_timeout_s: float) -> RedisCluster:
@@ -27,7 +53,7 @@ def connect_to_cluster(url: str, watch: ServerWatch, *, socket_timeout_s: float)
 
     As with one server nothing is tried again on its own, redirections aside, which had no effect.
     """
-    redis = RedisCluster.from_url(
+    redis = WholeCluster.from_url(
         url,
         protocol=2,
         socket_timeout=socket_timeout_s,

@@ -8,7 +8,14 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import ClusterError, OutOfMemoryError, ReadOnlyError, RedisClusterException, ResponseError
+from redis.exceptions import (
+    ClusterDownError,
+    ClusterError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -22,6 +29,8 @@ from topology.errors import AiopsError
 _WRITING = {"publish", "claim", "claim_all", "join", "commit", "record_answer"}
 _REFUSES_WRITES = ("MISCONF", "NOREPLICAS", "READONLY")
 _AWAY = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "UNBLOCKED")
+
+_CLUSTER_AWAY = (ClusterDownError, ClusterError, RedisClusterException)
 
 
 class Reached(Protocol):
@@ -63,7 +72,7 @@ def or_unavailable(method: _Method[S, P, T]) -> _Method[S, P, T]:
         except ClusterMetError:
             await self.turn_to_cluster()
             return await call(self, *args, **kwargs)
-        except (RedisConnectionError, RedisTimeoutError, OSError, RedisClusterException, ClusterError) as error:
+        except (RedisConnectionError, RedisTimeoutError, OSError, *_CLUSTER_AWAY) as error:
             if isinstance(error.__cause__, AiopsError):  # what was found out when a node of a cluster was met
                 raise error.__cause__ from None
             self.outage.failed("away", str(error))

@@ -92,12 +92,13 @@ class RedisMesh(RedisReach):
                 block_ms=block_ms,
             )
         else:
-            block = [b"BLOCK", block_ms] if block_ms else []
-            positions = [str(offset) for offset in places.values()]
-            # By this name of the command the client hands over the answer as it came, and makes no dictionary of each entry.
-            found = await self._redis.execute_command(  # type: ignore[no-untyped-call]
-                b"XREAD", b"COUNT", count, *block, b"STREAMS", *names, *positions
-            )
+            block = (b"BLOCK", block_ms) if block_ms else ()
+            positions = map(str, places.values())
+            # Not by the client's own way: it takes long to pack hundreds of names, and makes a dictionary of each entry.
+            call = pack_command((b"XREAD", b"COUNT", count, *block, b"STREAMS", *names, *positions))
+            (found,) = await self._answers_to([call])
+            if isinstance(found, Exception):
+                raise found
         records: list[Record] = []
         for name, entries in found or ():
             stream, partition = names[name]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ClusterDownError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 
 from pipeline.engine.acknowledged import Acknowledged
 from pipeline.engine.keys import Keys
@@ -120,7 +121,7 @@ async def look_at(redis: Redis) -> ServerFacts:
     return facts_of(info)
 
 
-async def lost_writes(redis: Redis, namespace: str) -> list[str]:
+async def lost_writes(redis: Redis | RedisCluster, namespace: str) -> list[str]:
     """Commits that say more was read from a stream than the server still knows of; one sentence each."""
     keys = Keys(namespace)
     found: list[str] = []
@@ -235,13 +236,14 @@ async def ask(connection: AbstractConnection, commands: list[tuple[Any, ...]]) -
 
     Raises:
         RedisConnectionError: the connection broke, or the server is still loading.
+        ClusterDownError: other nodes of its cluster are away, so it says nothing.
     """
     await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
     answers: list[Any] = []
     for _ in commands:
         try:
             answers.append(await connection.read_response())
-        except RedisConnectionError:
+        except (RedisConnectionError, ClusterDownError):
             raise
         except RedisError as error:
             answers.append(error)

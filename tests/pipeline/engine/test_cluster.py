@@ -25,6 +25,7 @@ from pipeline.engine.worker import Worker
 from tests.contracts.counting import AGENTS, Echo, line
 from tests.contracts.crashing import CrashError, CrashingMesh, When
 from tests.fixtures.redis_cluster import ClusterOfNodes
+from tests.outages.own_redis import OwnRedis
 from tests.pipeline.engine.working import events, idle, publish, running
 from tests.polling import eventually
 from topology.graph import Topology
@@ -264,6 +265,39 @@ async def test_a_node_that_forgot_what_it_had_taken_is_noticed(own_cluster: Clus
             return ""
 
         assert "which it had taken" in await eventually(outcome, saying="the loss is noticed", within_s=20)
+
+
+async def test_a_node_that_is_away_is_an_outage_and_no_loss(own_cluster: ClusterOfNodes) -> None:
+    places = [("signals", partition) for partition in range(4)]
+    consumers = [("~sink-all", 0, place) for place in places]
+    async with connected(own_cluster.url, "t") as mesh:
+        await publish(mesh, GRAPH, [line(n, f"s{n}", n) for n in range(40)])
+        lease = await mesh.claim("~sink-all", 0, "one", 60)
+        assert lease is not None
+        away = next(
+            node for p in places if (node := own_cluster.owner(mesh.keys.partition(p))[1]) is not at(own_cluster, 0)
+        )
+        away.kill()
+        for _ in range(2):
+            with pytest.raises(MeshUnavailableError):
+                await mesh.restore(lease, places)
+            with pytest.raises(MeshUnavailableError):
+                await mesh.lags(consumers)
+        assert "away" in mesh.outage.trouble
+        away.start()
+
+        async def waiting() -> int:
+            try:
+                await mesh.restore(lease, places)
+                return sum(lag.waiting for lag in await mesh.lags(consumers))
+            except MeshUnavailableError:
+                return 0
+
+        assert await eventually(waiting, saying="it is back", within_s=20) == 40
+
+
+def at(cluster: ClusterOfNodes, partition: int) -> OwnRedis:
+    return cluster.owner(f"{{t:{partition}}}")[1]
 
 
 @pytest.mark.slow
