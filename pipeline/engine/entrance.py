@@ -88,11 +88,12 @@ class Entrance:
         """Whether the lag of every limited input is known."""
         return all(limit.waiting is not None for limit in self._limits.values())
 
-    def measured(self, place: Place, uncommitted: int) -> None:
-        """How many events of an input are not committed; no commit may be on its way."""
+    def measured(self, place: Place, uncommitted: int) -> int:
+        """How many events of an input are not committed, while no commit is on its way; answers how many may be."""
         limit, progress = self._limits[place[0]], self._progress[place]
         passed_over = sum(not progress.is_finished(offset) for offset, _, _ in limit.shed)
         limit.waiting = max(0, uncommitted - progress.passed - passed_over)
+        return limit.lag_max
 
     def admit(self, records: Sequence[Record], memory: Memory) -> list[Record]:
         """The same records, and something nobody wants in the place of those that are not let in.

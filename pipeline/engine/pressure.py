@@ -83,6 +83,7 @@ class Pressure:
         self._back = BackPressure(mesh, topology, frozenset().union(*self._outputs.values()))
         sheds = any(edge.when_full == "shed" for stage in stages for edge in stage.edges.values())
         self._shed_at_s = 0.0 if sheds else float("inf")
+        self._shedding: list[str] = []
 
     @property
     def look_at_s(self) -> float:
@@ -91,8 +92,8 @@ class Pressure:
 
     @property
     def troubles(self) -> list[str]:
-        """Why stages wait."""
-        return list(self._back.full.values())
+        """Why stages wait, and which shed."""
+        return [*self._back.full.values(), *self._shedding]
 
     def holds(self, stage: Stage) -> bool:
         """Whether a stage must not step now, since what it writes would find no room."""
@@ -114,8 +115,13 @@ class Pressure:
             return
         self._shed_at_s = now_s + LOOK_S
         lags = await self._mesh.lags([(*owned, place) for owned, _, place in entrances])
-        for (_, entrance, place), lag in zip(entrances, lags, strict=True):
-            entrance.measured(place, lag.waiting)
+        self._shedding = []
+        for ((stage, partition), entrance, place), lag in zip(entrances, lags, strict=True):
+            lag_max = entrance.measured(place, lag.waiting)
+            if lag.waiting > lag_max:
+                self._shedding.append(
+                    f"{stage}/{partition} sheds: {lag.waiting:,} events of {place[0]!r} wait for it, and {lag_max:,} may"
+                )
 
 
 def _consumers(stage: Stage, stream: str) -> Iterator[tuple[str, int, Place]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,12 @@ import pytest
 import redis
 
 from pipeline.engine.keys import Keys
+from pipeline.engine.redis_mesh import RedisMesh
+from pipeline.engine.worker import Worker
+from pipeline.loading import load_topology
 from tests.pipeline.commands.calling import call, call_json, started
-from tests.polling import wait_until
+from tests.pipeline.engine.working import running
+from tests.polling import eventually, wait_until
 from topology.codec import decode
 from topology.payloads import AlertFired
 
@@ -107,6 +113,34 @@ def test_a_tap_hears_what_is_said_from_now_on_and_only_what_it_asked_for(
 
 def _publish(event: dict[str, Any]) -> bool:
     return call("ingest", "events", "-", "--publish", stdin=orjson.dumps(event)).exit_code == 0
+
+
+def test_it_waits_while_a_stage_that_must_not_be_overrun_is_behind(alerts: Path, tmp_path: Path, mesh_url: str) -> None:
+    limited = (Path("topology") / "incident_loop.yaml").read_text()
+    limited = limited.replace("    retain: 1h\n", "    retain: 1h\n    partitions: 1\n", 1)
+    limited = limited.replace("consumes: intake\n", "consumes: {stream: intake, lag_max: 1}\n", 1)
+    file = tmp_path / "limited.yaml"
+    file.write_text(limited)
+    assert call_json("ingest", "alertmanager", alerts, "--publish", "--topology", file, "--json")["accepted"] == 2
+
+    async def work(until: Callable[[], bool]) -> None:
+        mesh = RedisMesh.connect(mesh_url, "aiops")
+        worker = Worker(mesh, load_topology(file), {}, name="one", stages=["normalize"])
+        async with running(worker):
+            await eventually(until, saying="there is room")
+        await mesh.close()
+
+    more = tmp_path / "more.json"
+    more.write_text(
+        '{"event_type": "heartbeat.seen", "source": "test", "payload": {"service": "web", "healthy": true}}'
+    )
+    with started("ingest", "events", more, "--publish", "--topology", file) as waiting:
+        assert waiting.stderr is not None
+        said = waiting.stderr.readline()
+        assert "2 events of partition 0 wait for normalize, which allows 1; waiting until there is room" in said
+        asyncio.run(work(lambda: waiting.poll() is not None))
+        out, _ = waiting.communicate(timeout=10)
+    assert (waiting.returncode, out) == (0, "accepted 1, duplicates 0\n")
 
 
 def test_an_entry_that_is_no_event_is_told_of_and_passed_over(alerts: Path, mesh_url: str) -> None:

@@ -56,6 +56,42 @@ def test_a_program_gets_the_same_defects(broken: Path) -> None:
     assert result.stdout.count('"remedy"') == 3
 
 
+NARROWED = """\
+name: narrowed
+streams:
+  intake: {carries: [MetricSampled, LogWritten, AlertFired, AlertResolved, ChangeApplied, HeartbeatSeen], key: service}
+  signals: {carries: [MetricSampled, LogWritten, AlertFired, AlertResolved, ChangeApplied, HeartbeatSeen], key: service}
+stages:
+  - id: normalize
+    agent: agents.monitor.normalize:Normalize
+    consumes:
+      - {stream: intake, types: [LogWritten], where: "payload.level >= 'error'", lag_max: 9, when_full: shed}
+    emits: signals
+"""
+
+
+def test_what_an_input_lets_through_is_described_and_checked(tmp_path: Path) -> None:
+    file = tmp_path / "narrowed.yaml"
+    file.write_text(NARROWED)
+
+    assert "LogWritten where payload.level >= 'error'" in call("topology", "describe", file).stdout
+    [stage] = call_json("topology", "describe", file, "--json")["stages"]
+    assert (stage["consumes"], stage["takes"]) == (["intake"], ["log.written"])
+    assert stage["edges"]["intake"] == {
+        "takes": {"log.written": ["payload.level >= 'error'"]},
+        "lag_max": 9,
+        "when_full": "shed",
+        "shed_first": None,
+        "shed_last": None,
+    }
+
+    file.write_text(NARROWED.replace("payload.level", "payload.levle"))
+    result = call("topology", "check", file)
+    assert result.exit_code == 78
+    assert f"{file}:9: error: stages[0].consumes[0].where: found `payload.levle`" in result.stdout
+    assert "did you mean level?" in result.stdout
+
+
 def test_what_is_no_yaml_is_a_defect_too(tmp_path: Path) -> None:
     file = tmp_path / "no.yaml"
     file.write_text("name: [")

@@ -10,8 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.drive import Driver
-from pipeline.engine.mesh import Mesh
-from pipeline.engine.record import Offset, Record
+from pipeline.engine.mesh import Lease, Mesh
+from pipeline.engine.owned import Owned
+from pipeline.engine.pressure import LOOK_S, Pressure
+from pipeline.engine.record import BEGINNING, Offset, Record, Restored
+from pipeline.engine.rows import Remembered
+from pipeline.engine.task import PartitionTask
+from pipeline.engine.verdict import Memory
 from tests.contracts.counting import line, sample
 from tests.contracts.meshes import MESHES, opened
 from tests.pipeline.engine.stages import AsksTwice, Bench, topology_of
@@ -265,3 +270,25 @@ async def test_a_worker_that_is_far_behind_sheds_what_its_input_says(kind: str, 
 
 async def _caught_up(mesh: Mesh) -> bool:
     return [lag.waiting for lag in await mesh.lags([("stage", 0, ("signals", 0))])] == [0]
+
+
+async def test_it_is_told_which_stage_sheds(request: pytest.FixtureRequest) -> None:
+    graph = topology_of(Says, consumes=limited(3))
+    [stage] = graph.stages
+    task = PartitionTask(stage, 0, Remembered(stage, Restored({("signals", 0): BEGINNING})))
+    owned = Owned(stage, Lease("stage", 0, "1"), Memory(), task)
+    async with opened("memory", request) as mesh:
+        await publish(mesh, graph, [line(n, "a", n) for n in range(5)])
+        pressure = Pressure(mesh, graph, graph.stages)
+        await pressure.look([owned], 1.0)
+        assert pressure.troubles == ["stage/0 sheds: 5 events of 'signals' wait for it, and 3 may"]
+        assert owned.task.entrance is not None
+        assert owned.task.entrance.is_measured
+
+        lease = await mesh.claim("stage", 0, "one", 60)
+        assert lease is not None
+        owned.task.offer(await mesh.read({("signals", 0): BEGINNING}, count=100, wait_s=0))
+        owned.task.step()
+        await mesh.commit([(lease, owned.task.take_commit())])
+        await pressure.look([owned], 1.0 + LOOK_S)
+        assert pressure.troubles == []
