@@ -48,6 +48,7 @@ async def test_a_million_keys_are_restored_within_twenty_seconds_and_another_par
 
     assert found["seconds"] < 20
     assert found["longest_pause_of_another_partition_ms"] < 500
+    assert found["worker_memory_mb"] < 350, "the rows that are restored never lie in memory beside the tables"
 
 
 def test_backtest_tells_people_in_lines() -> None:
