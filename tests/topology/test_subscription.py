@@ -229,7 +229,7 @@ class Curious(
 
 def test_the_example_in_the_readme_is_right() -> None:
     root = Path(__file__).parents[2]
-    [example] = re.findall(r"```yaml\n( +consumes:\n.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    [example] = re.findall(r"^( +consumes:\n(?: +- .*\n){2,})", (root / "README.md").read_text(), re.MULTILINE)
     shipped = (root / "topology" / "incident_loop.yaml").read_text()
     streams = shipped[shipped.index("streams:") : shipped.index("stages:")]
     stage = "  - id: curious\n    agent: readme:Curious\n    emits: findings\n"
