@@ -13,6 +13,18 @@ from tests.run.running import aiops_run, events_on, nothing_is_left
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
+def test_a_fault_is_repaired_verified_and_learned_from(state_dir: Path) -> None:
+    with aiops_run(state_dir, "--with-patient", "--once", "--faults", "crash") as run:
+        report = run.report(within_s=180)
+    nothing_is_left(state_dir)
+
+    [met] = report["faults"]
+    assert met["verified"]
+    assert met["detected_after_s"] < 2
+    assert (met["attempts"], met["recalled"], report["dead_letters"]) == (1, False, 0)
+
+
+@pytest.mark.long
 def test_faults_are_repaired_and_the_second_time_recalled(state_dir: Path) -> None:
     with aiops_run(state_dir, "--with-patient", "--once", "--faults", "crash,bad-config") as run:
         first = run.report(within_s=180)
@@ -34,6 +46,7 @@ def test_faults_are_repaired_and_the_second_time_recalled(state_dir: Path) -> No
     assert first["events"] > 0
 
 
+@pytest.mark.long
 def test_a_kill_in_the_middle_of_a_repair_leaves_nothing_and_the_next_start_finishes_it(state_dir: Path) -> None:
     with aiops_run(state_dir, "--with-patient", "--once", "--faults", "bad-config") as run:
         run.hears("trying     restart ledger")

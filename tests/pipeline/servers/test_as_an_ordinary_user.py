@@ -18,6 +18,7 @@ SELECTED = """
 """
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)  # the time of all the tests inside
 def test_the_same_holds_for_an_ordinary_user(stranger: Stranger) -> None:
     here = Path(__file__).parent.relative_to(REPOSITORY)
