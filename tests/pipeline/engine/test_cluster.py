@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -24,8 +25,8 @@ from pipeline.engine.supervision import Routine
 from pipeline.engine.worker import Worker
 from tests.contracts.counting import AGENTS, Echo, line
 from tests.contracts.crashing import CrashError, CrashingMesh, When
-from tests.fixtures.redis_cluster import ClusterOfNodes
-from tests.outages.own_redis import OwnRedis
+from tests.fixtures.redis_cluster import ClusterOfNodes, cluster_node
+from tests.outages.own_redis import OwnRedis, free_port
 from tests.pipeline.engine.working import events, idle, publish, running
 from tests.polling import eventually
 from topology.graph import Topology
@@ -319,6 +320,54 @@ async def test_slots_that_move_while_events_flow_lose_and_repeat_nothing(own_clu
         await eventually(lambda: done_by_now(mesh), saying="all is done", within_s=30)
         assert moved > 50
         await nothing_lost_nothing_double(mesh, lines)
+
+
+@pytest.mark.long
+async def test_a_replica_that_takes_over_in_order_loses_and_repeats_nothing(
+    own_cluster: ClusterOfNodes, state_dir: Path
+) -> None:
+    _, primary = own_cluster.owner("{t:2}")
+    async with AsyncExitStack() as stack:
+        replica = stack.enter_context(cluster_node(state_dir / "replica", bus_port := free_port()))
+        own_cluster.replicate(primary, replica, bus_port)
+        mesh = await stack.enter_async_context(connected(own_cluster.url, "t"))
+        source = await stack.enter_async_context(connected(own_cluster.url, "t"))
+        await stack.enter_async_context(persistent(Worker(mesh, GRAPH, {ExecuteAction: Echo()}, name="one")))
+        await stack.enter_async_context(persistent(Forwarder(mesh, GRAPH, name="one")))
+        for first in range(0, 300, 30):
+            batch = [line(n, f"s{n % 30}", n) for n in range(first, first + 30)]
+            if first == 150:
+                with replica.client() as client:
+                    client.execute_command("CLUSTER", "FAILOVER")
+            await eventually(lambda batch=batch: taken(source, batch), saying="it is taken", within_s=20)  # type: ignore[misc]
+        await eventually(lambda: own_cluster.owner("{t:2}")[1] is replica, saying="the replica took over", within_s=20)
+        await eventually(lambda: done_by_now(mesh), saying="all is done", within_s=30)
+        await nothing_lost_nothing_double(mesh, 300)
+
+
+@pytest.mark.long
+async def test_a_replica_that_takes_over_without_the_last_writes_is_noticed(
+    own_cluster: ClusterOfNodes, state_dir: Path
+) -> None:
+    _, primary = own_cluster.owner("{t:2}")
+    with cluster_node(state_dir / "replica", bus_port := free_port()) as replica:
+        own_cluster.replicate(primary, replica, bus_port)
+        async with connected(own_cluster.url, "t") as mesh:
+            await publish(mesh, GRAPH, [line(n, f"s{n}", n) for n in range(40)])
+            own_cluster.cut_off(primary, replica)
+            await publish(mesh, GRAPH, [line(n, f"s{n}", n) for n in range(40, 80)])
+            primary.kill()
+            with replica.client() as client:
+                client.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+
+            async def outcome() -> str:
+                try:
+                    await publish(mesh, GRAPH, [line(n, f"s{n}", n) for n in range(80, 120)])
+                except (MeshUnavailableError, LostWritesError) as error:
+                    return str(error) if isinstance(error, LostWritesError) else ""
+                return ""
+
+            assert "which it had taken" in await eventually(outcome, saying="the loss is noticed", within_s=20)
 
 
 def move_slot(cluster: ClusterOfNodes, partition: int, after: dict[int, Any]) -> int:
