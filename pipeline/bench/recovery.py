@@ -1,6 +1,6 @@
 """``aiops bench recovery``: kill -9 of one of two workers, under load; how long, and was anything lost or counted twice?
 
-And how long does it take when there is very much to restore?
+How long does it take when a worker comes or goes, and when there is very much to restore?
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from pipeline.bench import restore
+from pipeline.bench import handover, restore
 from pipeline.bench.load import send_at_rate
 from pipeline.bench.oracle import WrongResultError, miscounted, outcome_of
 from pipeline.bench.rig import Rig, Said, embedded_server, rig
@@ -45,7 +45,7 @@ class Round(NamedTuple):
 
 
 async def measure(*, events: int, rounds: int, lease_s: float, keys: int, tell: Tell) -> dict[str, Any]:
-    """Kill one of two workers so many times; then restore so many keys.
+    """Kill one of two workers so many times; let one come and go; then restore so many keys.
 
     Args:
         events: how many are sent per round, evenly, around the kill.
@@ -63,6 +63,7 @@ async def measure(*, events: int, rounds: int, lease_s: float, keys: int, tell: 
                 f"round {number + 1} of {rounds}: {found.moved} partitions moved, the last after {max(found.first_s):.2f} s; "
                 f"{found.lost} lost, {found.double} double"
             )
+        handed_over = await handover.measure(url, events=events // 2, tell=tell)
         restored = await restore.measure(url, keys=keys, tell=tell)
     firsts = [first for each in done for first in each.first_s]
     return {
@@ -75,6 +76,7 @@ async def measure(*, events: int, rounds: int, lease_s: float, keys: int, tell: 
         "lost": sum(each.lost for each in done),
         "double": sum(each.double + each.miscounted for each in done),
         "order_violations": sum(each.out_of_order for each in done),
+        "handover": handed_over,
         "restore": restored,
     }
 

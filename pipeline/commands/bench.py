@@ -61,7 +61,8 @@ def bench_latency(as_json: bool, quick: bool, events: int | None) -> None:
 def bench_recovery(as_json: bool, quick: bool, events: int | None) -> None:
     """Kill -9 of one of two workers: seconds to the first output of its partitions, lost and double events.
 
-    Then the restore of a partition with a million keys: how long, and how long another partition had to wait meanwhile.
+    Then a worker that joins two others and leaves them: seconds until its partitions have moved.  And the restore of a
+    partition with a million keys: how long, and how long another partition had to wait meanwhile.
     """
     chosen = events or (recovery.QUICK_EVENTS if quick else recovery.EVENTS)
     rounds = recovery.QUICK_ROUNDS if quick else recovery.ROUNDS

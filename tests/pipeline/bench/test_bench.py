@@ -37,6 +37,9 @@ def test_recovery_loses_nothing_and_counts_nothing_twice() -> None:
     assert found["moved_partitions"] > 0
     assert (found["lost"], found["double"], found["order_violations"]) == (0, 0, 0)
     assert found["within_lease_and_a_second"]
+    moved = found["handover"]
+    assert moved["within_three_seconds"]
+    assert (moved["lost"], moved["double"], moved["order_violations"]) == (0, 0, 0)
     assert found["restore"]["keys"] == 20_000
     assert found["restore"]["rows_per_s"] > 0
 
