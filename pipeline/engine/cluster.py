@@ -90,7 +90,7 @@ class ClusterCalls:
                 except ResponseError as error:
                     answers[number] = error
 
-        await _all(in_order(numbers) for numbers in by_slot(range(len(commands)), lambda n: commands[n][0]))
+        await all_of(in_order(numbers) for numbers in by_slot(range(len(commands)), lambda n: commands[n][0]))
         return answers
 
     async def read(self, slots: Sequence[Positions], *, count: int, block_ms: int) -> list[Any]:
@@ -100,7 +100,7 @@ class ClusterCalls:
         to break it off would cost its connection, and nothing is consumed by it.
         """
         if block_ms == 0:
-            found = await _all(self._xread(positions, count, 0) for positions in slots)
+            found = await all_of(self._xread(positions, count, 0) for positions in slots)
             return [stream for streams in found for stream in streams]
         clock = asyncio.get_running_loop()
         until_s = clock.time() + block_ms / 1000
@@ -152,7 +152,7 @@ class ClusterCalls:
         return found or []
 
 
-async def _all(calls: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+async def all_of(calls: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
     """As ``gather``, but when it raises nothing goes on behind the caller's back."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:

@@ -149,6 +149,11 @@ class RedisMesh(RedisReach):
         await self._leave(keys=self.keys.members, args=[worker])
 
     @or_unavailable
+    async def alive(self) -> list[str]:
+        """The names of the live workers, without joining them."""
+        return [text(name) for name in await self._redis.zrange(self.keys.workers, 0, -1)]
+
+    @or_unavailable
     async def restore(self, lease: Lease, inputs: Sequence[Place]) -> Restored:
         state_key = self.keys.owned(lease.stage, lease.partition, "state")
         pipe = self._redis.pipeline(transaction=True)

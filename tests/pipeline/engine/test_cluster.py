@@ -230,6 +230,25 @@ async def test_forwarders_go_on_when_a_server_has_forgotten_how_many_there_were(
         await eventually(arrived, saying="the rest arrived")
 
 
+async def test_workers_share_the_outboxes_and_leave_none_lying(mesh: RedisMesh) -> None:
+    for name in ("one", "two"):
+        await mesh.join(name, 60)
+    one, two = (Forwarder(mesh, GRAPH, name=name, lease_s=0.4) for name in ("one", "two"))
+    async with forwarding(one):
+        async with forwarding(two):
+            await eventually(
+                lambda: sorted([*one.slots, *two.slots]) == list(SLOTS) and abs(len(one.slots) - len(two.slots)) == 1,
+                saying="they share",
+                seen=lambda: (one.slots, two.slots),
+            )
+        await put_out(mesh, outputs(80))
+
+        async def arrived() -> bool:
+            return await found(mesh) == expected(80)
+
+        await eventually(arrived, saying="the one that is left forwards all, although the other seems alive")
+
+
 async def test_inputs_of_other_slots_show_their_lag_to_every_tool(mesh: RedisMesh) -> None:
     places = [("signals", partition) for partition in range(4)]
     await publish(mesh, GRAPH, [line(n, f"s{n}", n) for n in range(40)])
