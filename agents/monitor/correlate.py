@@ -160,12 +160,20 @@ class Correlate(Agent[Input, Output]):
                 continue
             seen = self._as_it_stands(IncidentUpdated, system, lapsed)
             if not seen.pressing_symptoms and now - _calm_since(seen) >= config.quiet:
-                # The system was healthy after these changes, so they do not explain what comes next.
-                self.stories.delete(system)
+                self._end(system, lapsed, calm_since=_calm_since(seen))
                 yield IncidentResolved(**dict(seen), resolved_at=now)
             elif lapsed is not story:
                 self.stories.put(system, lapsed)
                 yield seen
+
+    def _end(self, system: str, story: Story, calm_since: datetime) -> None:
+        # The system was healthy after the changes before, so they do not explain what comes next.  What was changed when it
+        # had just become calm has yet to show what it does.
+        changes = tuple(change for change in story.changes if change.at > calm_since)
+        if changes:
+            self.stories.put(system, Story(changes=changes))
+        else:
+            self.stories.delete(system)
 
     def _as_it_stands(
         self, kind: type[IncidentOpened] | type[IncidentUpdated], system: str, story: Story

@@ -134,6 +134,14 @@ def test_changes_a_system_was_healthy_after_do_not_explain_its_next_incident() -
     assert second.changes == ()
 
 
+def test_a_change_at_the_end_of_an_incident_is_told_with_the_next_one() -> None:
+    short = [(0.0, detected("silence")), (2.0, cleared("silence"))]
+    said = told(correlate(), *short, (4, CHANGE), (7, TickPassed()), (9, detected("b")))
+    assert isinstance(said[-2], IncidentResolved)
+    assert said[-1].incident != said[0].incident
+    assert [change.at for change in said[-1].changes] == [at(4)]
+
+
 def test_old_context_is_forgotten() -> None:
     agent = correlate()
     told(agent, (0, CHANGE), (1, detected("metric.surprise", severity="info")), (700, TickPassed()))
