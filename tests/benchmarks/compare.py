@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.bench import backtest, engine, latency, recovery
+from pipeline.bench import backtest, engine, latency, recovery, restore
 from pipeline.bench.engine import FEW, MANY, Case, Run, run_case, summary
 from pipeline.bench.machine import machine
 from pipeline.bench.oracle import WrongResultError
@@ -82,14 +82,16 @@ async def _ours(rounds: int, *, quick: bool) -> dict[str, Any]:
             "engine": await engine.measure(events=_QUICK_EVENTS, rounds=1, tell=_tell),
             "latency": await latency.measure(events=_QUICK_EVENTS, seconds=latency.QUICK_SECONDS, tell=_tell),
             "recovery": await recovery.measure(
-                events=_QUICK_EVENTS, rounds=1, lease_s=recovery.QUICK_LEASE_S, tell=_tell
+                events=_QUICK_EVENTS, rounds=1, lease_s=recovery.QUICK_LEASE_S, keys=restore.QUICK_KEYS, tell=_tell
             ),
             "backtest": await backtest.measure(events=_QUICK_EVENTS, rounds=1, tell=_tell),
         }
     return {
         "engine": await engine.measure(events=engine.EVENTS, rounds=rounds, tell=_tell),
         "latency": await latency.measure(events=latency.EVENTS, seconds=latency.SECONDS, tell=_tell),
-        "recovery": await recovery.measure(events=recovery.EVENTS, rounds=rounds, lease_s=recovery.LEASE_S, tell=_tell),
+        "recovery": await recovery.measure(
+            events=recovery.EVENTS, rounds=rounds, lease_s=recovery.LEASE_S, keys=restore.KEYS, tell=_tell
+        ),
         "backtest": await backtest.measure(events=backtest.EVENTS, rounds=rounds, tell=_tell),
     }
 

@@ -81,6 +81,7 @@ def goals(results: dict[str, Any]) -> list[Goal]:
         ),
         Goal("lost after kill -9", 0, recovery["lost"], "events", at_most=True),
         Goal("counted twice after kill -9", 0, recovery["double"], "events", at_most=True),
+        Goal("a million keys restored", 20, recovery["restore"]["seconds"], "s", at_most=True),
         Goal("backtest of a count", 200_000, backtests["count"]["events_per_cpu_s"], "events/CPU-s"),
         Goal("backtest with all detectors", 40_000, backtests["detectors"]["events_per_cpu_s"], "events/CPU-s"),
     ]
@@ -167,6 +168,13 @@ def _recovery(found: dict[str, Any]) -> Iterator[str]:
         f" {found['moved_partitions']} partitions moved, their first output came after {first['least']} to {first['most']} s."
         f" Of {found['events']:,} events {found['lost']} were lost, {found['double']} counted twice,"
         f" {found['order_violations']} out of order."
+    )
+    yield ""
+    large = found["restore"]
+    yield (
+        f"A partition with {large['keys']:,} keys came to a worker in {large['seconds']:g} s ({large['rows_per_s']:,} rows/s);"
+        f" an event of the worker's other partition waited {large['longest_pause_of_another_partition_ms']} ms at most"
+        f" meanwhile, and the worker took {large['worker_memory_mb']} MB in the end."
     )
     yield ""
 
