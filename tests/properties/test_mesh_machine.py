@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 
 from pipeline.engine.memory import MemoryMesh
-from pipeline.engine.mesh import FencedError, Lease, Mesh
+from pipeline.engine.mesh import MEMBERS, FencedError, Lease, Mesh
 from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record
 from pipeline.engine.redis_mesh import RedisMesh
 from topology.ids import derived_id
@@ -67,6 +67,7 @@ class BothMeshes(RuleBasedStateMachine):
         self.trimmed: dict[Place, int] = defaultdict(int)
         self.current: dict[tuple[str, int], Leases] = {}
         self.done: dict[tuple[str, Place], int] = {}
+        self.members_at: dict[Mesh, Offset] = {self.memory: BEGINNING, self.redis: BEGINNING}
 
     def teardown(self) -> None:
         self.run(self.redis.close())
@@ -103,6 +104,27 @@ class BothMeshes(RuleBasedStateMachine):
     @rule(held=leases)
     def release(self, held: Leases) -> None:
         self.each(held, lambda mesh, lease: mesh.release(lease))
+
+    @rule(owner=owners)
+    def claim_all(self, owner: str) -> None:
+        wanted = [(stage, partition) for stage, partition, _ in CONSUMERS]
+        ours, theirs = self.both(lambda mesh: mesh.claim_all(wanted, owner, LONG_S))
+        for place, one, other in zip(wanted, ours, theirs, strict=True):
+            assert (one is None) == (other is None)
+            if one is not None and other is not None:
+                self.current[place] = one, other
+
+    @rule(held=st.lists(leases, max_size=4))
+    def release_all(self, held: list[Leases]) -> None:
+        self.run(self.memory.release(*(ours for ours, _ in held)))
+        self.run(self.redis.release(*(theirs for _, theirs in held)))
+
+    @rule()
+    def read_whether_members_changed(self) -> None:
+        ours, theirs = self.both(lambda mesh: mesh.read({MEMBERS: self.members_at[mesh]}, count=9, wait_s=0))
+        assert len(ours) == len(theirs)
+        for mesh, records in zip(self.meshes, (ours, theirs), strict=True):
+            self.members_at[mesh] = max([self.members_at[mesh], *(record.offset for record in records)])
 
     @rule(stage=stages, partition=partitions)
     def expire(self, stage: str, partition: int) -> None:
@@ -202,9 +224,9 @@ class BothMeshes(RuleBasedStateMachine):
         assert ours == theirs
         self.trimmed[place] = max(self.trimmed[place], end)
 
-    @rule(worker=owners, leaves=st.booleans())
-    def join(self, worker: str, *, leaves: bool) -> None:
-        self.same(lambda mesh: mesh.join(worker, LONG_S))
+    @rule(worker=owners, takes=st.sampled_from(("", "all")), leaves=st.booleans())
+    def join(self, worker: str, takes: str, *, leaves: bool) -> None:
+        self.same(lambda mesh: mesh.join(worker, LONG_S, takes))
         if leaves:
             self.same(lambda mesh: mesh.leave(worker))
 

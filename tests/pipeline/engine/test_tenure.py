@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -101,6 +102,44 @@ async def test_who_comes_gets_its_share_and_who_goes_leaves_it_within_three_seco
     assert max(moved_s) < MOVED_WITHIN_S, moved_s
     assert one.counts.fenced == two.counts.fenced == three.counts.fenced == 0, "nobody took what was not given back"
     assert one.counts.handed_over >= PLACES / 2
+
+
+async def test_workers_are_told_who_comes_and_goes_and_need_not_look(
+    mesh: RedisMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.engine.tenure.TEND_S", 600.0)
+    graph = topology(partitions=PARTITIONS)
+    one, two = (worker(mesh, graph, name=name, lease_s=3600.0) for name in ("one", "two"))
+    async with running(one):
+        await eventually(lambda: shared([one]), saying="it has everything")
+        async with running(two):
+            await eventually(lambda: shared([one, two]), saying="they share")
+        await eventually(lambda: shared([one]), saying="it has everything again")
+
+
+async def test_a_thousand_partitions_are_looked_after_in_a_few_calls(mesh: RedisMesh, redis: Any) -> None:
+    graph = topology(partitions=1_000)
+    one = Worker(mesh, graph, {ExecuteAction: Echo()}, name="one", stages=["count-windows"])
+
+    async def calls() -> Counter[str]:
+        stats = await redis.info("commandstats")
+        return Counter({name.removeprefix("cmdstat_"): about["calls"] for name, about in stats.items()})
+
+    async with running(one):
+        await eventually(lambda: len(one.owned) == 1_000 and not one.restoring, saying="it has everything")
+        began_s, before = time.monotonic(), await calls()
+        await eventually(lambda: time.monotonic() - began_s > 2, saying="several looks pass")
+        made = await calls() - before
+        looks = (time.monotonic() - began_s) / 0.5 + 2
+        assert made["evalsha"] <= looks * 3, "one to join, two to renew"
+        assert made["xread"] <= looks * 2, "one connection reads all"
+        await publish(mesh, graph, [sample(n, f"s{n}", n) for n in range(300)])
+
+        async def all_read() -> bool:
+            return one.counts.records == 300
+
+        await eventually(all_read, saying="all of it is read")
+    assert one.counts.fenced == 0
 
 
 async def test_many_workers_that_come_at_once_share_evenly_and_lose_nothing(mesh: RedisMesh) -> None:
