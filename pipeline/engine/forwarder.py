@@ -132,7 +132,8 @@ class Forwarder:
             groups = by_slot(batch, lambda entry: opened(entry).partition)
             for first in range(0, len(groups), _AT_ONCE):
                 some = groups[first : first + _AT_ONCE]
-                self.forwarded += sum(await all_of(self._mesh.forward(held.lease, group) for group in some))
+                new = await all_of(self._mesh.forward(held.lease, group) for group in some)
+                self.forwarded += sum(new)
             for fenced in await self._mesh.commit([(held.lease, commit)]):
                 if fenced is not None:
                     raise fenced

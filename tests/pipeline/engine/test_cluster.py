@@ -1,159 +1,48 @@
-"""The engine on a real Redis Cluster: what commits send to other slots, whoever dies, and while slots move."""
+"""The engine on a real Redis Cluster: several nodes, some of them away, and slots that move."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agents.ports import ExecuteAction
-from pipeline.engine.forwarder import STAGE, Forwarder
+from pipeline.engine.forwarder import Forwarder
 from pipeline.engine.keys import OUTBOX
-from pipeline.engine.mesh import FencedError, LostWritesError, MeshUnavailableError
-from pipeline.engine.outbox import ENTRIES_PER_BATCH, opened, through_outbox
-from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record
+from pipeline.engine.mesh import LostWritesError, MeshUnavailableError
+from pipeline.engine.record import BEGINNING, Commit, Place, Record
 from pipeline.engine.redis_mesh import RedisMesh
-from pipeline.engine.supervision import Routine
 from pipeline.engine.worker import Worker
-from tests.contracts.counting import AGENTS, Echo, line
-from tests.contracts.crashing import CrashError, CrashingMesh, When
+from tests.contracts.counting import Echo, line
 from tests.fixtures.redis_cluster import ClusterOfNodes, cluster_node
 from tests.outages.own_redis import OwnRedis, free_port
-from tests.pipeline.engine.working import events, idle, publish, running
+from tests.pipeline.engine.on_cluster import (
+    GRAPH,
+    SLOTS,
+    all_is_done,
+    connected,
+    done_by_now,
+    forwarding,
+    nothing_lost_nothing_double,
+    persistent,
+    taken,
+)
+from tests.pipeline.engine.working import publish, running
 from tests.polling import eventually
-from topology.graph import Topology
-from topology.ids import derived_id
-from topology.resolve import resolve
-from topology.spec import StageSpec, StreamSpec, TopologySpec
 
 pytestmark = pytest.mark.servers
-
-
-def rekeyed() -> Topology:
-    """signals -> ask-world -> findings -> forward -> numbered, each with other numbers of partitions than the one before."""
-
-    def stage(stage_id: str, agent: str, consumes: str, emits: str) -> StageSpec:
-        return StageSpec.model_validate(
-            {"id": stage_id, "agent": f"counting:{agent}", "consumes": consumes, "emits": emits}
-        )
-
-    spec = TopologySpec(
-        name="rekeyed",
-        streams={
-            "signals": StreamSpec(carries=("MetricSampled", "LogWritten"), partitions=4),
-            "findings": StreamSpec(carries=("AnomalyDetected",), partitions=3),
-            "numbered": StreamSpec(carries=("AnomalyDetected",), partitions=5),
-        },
-        stages=(
-            stage("ask-world", "AskWorld", "signals", "findings"),
-            stage("forward", "Forward", "findings", "numbered"),
-        ),
-    )
-    return resolve(spec, lambda name: AGENTS[name])
-
-
-GRAPH = rekeyed()
-SLOTS = range(5)
-
-
-@asynccontextmanager
-async def connected(url: str, namespace: str) -> AsyncIterator[RedisMesh]:
-    mesh = RedisMesh.connect(url, namespace)
-    try:
-        yield mesh
-    finally:
-        await mesh.close()
 
 
 @pytest.fixture
 async def mesh(cluster_url: str) -> AsyncIterator[RedisMesh]:
     async with connected(cluster_url, f"t{uuid4().hex[:8]}") as mesh:
         yield mesh
-
-
-@asynccontextmanager
-async def forwarding(*forwarders: Forwarder) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(forwarder.run()) for forwarder in forwarders]
-    try:
-        yield
-        assert not any(task.done() for task in tasks), [task.exception() for task in tasks if task.done()]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def all_is_done(mesh: RedisMesh) -> bool:
-    """Whether nothing waits for a stage, nor in an outbox, nor did while it was looked."""
-    for _ in range(2):
-        waiting = await mesh.lags([(STAGE, slot, (OUTBOX, slot)) for slot in SLOTS])
-        if any(lag.waiting for lag in waiting) or not await idle(mesh, GRAPH):
-            return False
-    return True
-
-
-async def nothing_lost_nothing_double(mesh: RedisMesh, lines: int) -> None:
-    numbered = await events(mesh, GRAPH, "numbered")
-    assert len(numbered) == lines
-    for stream, number in (("numbered", "score"), ("findings", "value")):
-        per_service: dict[str, list[float]] = {}
-        for said in await events(mesh, GRAPH, stream):
-            per_service.setdefault(said.payload.service, []).append(getattr(said.payload, number))
-        assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in per_service.values()), stream
-
-
-def outputs(count: int, first: int = 0) -> list[Output]:
-    return [
-        Output("findings", n % 4, f"key/{n % 8}", "anomaly.detected", str(derived_id(n)), b'{"number": %d}' % n)
-        for n in range(first, first + count)
-    ]
-
-
-async def put_out(mesh: RedisMesh, *batches: Sequence[Output]) -> None:
-    """Commit outputs of one partition to four of another stream."""
-    lease = await mesh.claim("count", 0, "one", 60)
-    assert lease is not None
-    await mesh.restore(lease, [])
-    for batch in batches:
-        assert await mesh.commit([(lease, Commit("count", 0, {}, outputs=list(batch)))]) == [None]
-
-
-async def found(mesh: RedisMesh) -> dict[int, list[bytes]]:
-    places: dict[Place, Offset] = {("findings", partition): BEGINNING for partition in range(4)}
-    values: dict[int, list[bytes]] = {partition: [] for partition in range(4)}
-    for record in await mesh.read(places, count=100_000, wait_s=0):
-        values[record.partition].append(record.value)
-    return values
-
-
-def expected(count: int) -> dict[int, list[bytes]]:
-    return {partition: [b'{"number": %d}' % n for n in range(partition, count, 4)] for partition in range(4)}
-
-
-@given(
-    stream=st.from_regex(r"[a-z][a-z0-9.-]{0,62}", fullmatch=True),
-    partition=st.integers(0, 10_000),
-    key=st.text(max_size=20),
-    value=st.binary(max_size=20),
-)
-def test_an_outbox_gives_back_what_was_put_into_it(stream: str, partition: int, key: str, value: bytes) -> None:
-    output = Output(stream, partition, key, "metric.sampled", str(derived_id(1)), value)
-    [enclosed] = through_outbox(Commit("count", 3, {}, outputs=[output])).outputs
-    if partition % 64 == 3:
-        assert enclosed is output, "what is in the same slot needs no outbox"
-    else:
-        entry = Record(
-            enclosed.stream, enclosed.partition, BEGINNING, enclosed.key, enclosed.event_type, enclosed.value
-        )
-        assert (enclosed.stream, enclosed.partition, opened(entry)) == (OUTBOX, 3, output)
 
 
 async def test_what_stages_put_out_reaches_other_nodes_once_and_in_order(cluster_url: str, mesh: RedisMesh) -> None:
@@ -168,85 +57,6 @@ async def test_what_stages_put_out_reaches_other_nodes_once_and_in_order(cluster
         assert sum(forwarder.forwarded for forwarder in forwarders) > 300
         kept = await mesh.read({(OUTBOX, slot): BEGINNING for slot in SLOTS}, count=10, wait_s=0)
         assert kept == [], "what was forwarded is forgotten"
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_forwarder_that_dies_after_it_appended_loses_nothing_and_repeats_nothing(
-    mesh: RedisMesh, when: When
-) -> None:
-    total = 3 * ENTRIES_PER_BATCH
-    await put_out(mesh, outputs(total // 2), outputs(total - total // 2, total // 2))
-    crashing: Any = CrashingMesh(mesh, dict.fromkeys(range(100), when))
-    deaths = 0
-    for _ in range(20):
-        doomed = Forwarder(crashing, GRAPH, name="one")
-        try:
-            await doomed.step(wait_s=0)
-        except CrashError:
-            deaths += 1
-        if deaths == 3:
-            break
-    successor = Forwarder(mesh, GRAPH, name="one")
-    while await successor.step(wait_s=0):
-        pass
-
-    assert deaths == 3
-    assert await found(mesh) == expected(total)
-    if when == "before":
-        assert successor.forwarded < total * 3 // 4, "of what is appended again nothing is new"
-
-
-async def test_a_forwarder_that_was_replaced_without_noticing_is_refused(mesh: RedisMesh) -> None:
-    await put_out(mesh, outputs(8))
-    stale = await mesh.claim(STAGE, 0, "stale", 60)
-    assert stale is not None
-    entries = await mesh.read({(OUTBOX, 0): BEGINNING}, count=100, wait_s=0)
-    to_one = [entry for entry in entries if opened(entry).partition == 1]
-    await mesh.release(stale)
-    current = Forwarder(mesh, GRAPH, name="current")
-    while await current.step(wait_s=0):
-        pass
-
-    with pytest.raises(FencedError):
-        await mesh.forward(stale, to_one)
-    assert await found(mesh) == expected(8)
-
-
-async def test_forwarders_go_on_when_a_server_has_forgotten_how_many_there_were(mesh: RedisMesh) -> None:
-    await put_out(mesh, outputs(8))
-    for name in ("one", "two", "three"):
-        forwarder = Forwarder(mesh, GRAPH, name=name, lease_s=0.01)
-        while await forwarder.step(wait_s=0):
-            pass
-        for what in ("lease", "tokens"):
-            await mesh.client.delete(mesh.keys.owned(STAGE, 0, what))
-    await put_out(mesh, outputs(8, 8))
-    async with forwarding(Forwarder(mesh, GRAPH, name="four", lease_s=0.4)):
-        await eventually(lambda: found(mesh), saying="it reads")
-
-        async def arrived() -> bool:
-            return await found(mesh) == expected(16)
-
-        await eventually(arrived, saying="the rest arrived")
-
-
-async def test_workers_share_the_outboxes_and_leave_none_lying(mesh: RedisMesh) -> None:
-    for name in ("one", "two"):
-        await mesh.join(name, 60)
-    one, two = (Forwarder(mesh, GRAPH, name=name, lease_s=0.4) for name in ("one", "two"))
-    async with forwarding(one):
-        async with forwarding(two):
-            await eventually(
-                lambda: sorted([*one.slots, *two.slots]) == list(SLOTS) and abs(len(one.slots) - len(two.slots)) == 1,
-                saying="they share",
-                seen=lambda: (one.slots, two.slots),
-            )
-        await put_out(mesh, outputs(80))
-
-        async def arrived() -> bool:
-            return await found(mesh) == expected(80)
-
-        await eventually(arrived, saying="the one that is left forwards all, although the other seems alive")
 
 
 async def test_inputs_of_other_slots_show_their_lag_to_every_tool(mesh: RedisMesh) -> None:
@@ -392,29 +202,3 @@ async def test_a_replica_that_takes_over_without_the_last_writes_is_noticed(
 def move_slot(cluster: ClusterOfNodes, partition: int, after: dict[int, Any]) -> int:
     slot, owner = cluster.owner(f"{{t:{partition}}}")
     return cluster.move(slot, owner, after[owner.port])
-
-
-async def taken(mesh: RedisMesh, batch: Sequence[Any]) -> bool:
-    try:
-        await publish(mesh, GRAPH, batch)
-    except MeshUnavailableError:
-        return False
-    return True
-
-
-async def done_by_now(mesh: RedisMesh) -> bool:
-    try:
-        return await all_is_done(mesh)
-    except MeshUnavailableError:
-        return False
-
-
-@asynccontextmanager
-async def persistent(service: Worker | Forwarder) -> AsyncIterator[None]:
-    """What runs as it does in a deployment: started again when the mesh was away."""
-    routine = Routine("under test", service.run, stop=getattr(service, "stop", None))
-    await routine.start()
-    try:
-        yield
-    finally:
-        await routine.stop()
