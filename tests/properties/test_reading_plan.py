@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.engine.mesh import Lease
@@ -80,6 +80,7 @@ class World:
         return found
 
 
+@settings(max_examples=300)
 @given(st.lists(st.tuples(doings, held, st.booleans()), max_size=60))
 def test_the_plan_is_what_everybody_would_say_if_asked(
     doing: list[tuple[str, tuple[object, int], bool]],
