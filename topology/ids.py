@@ -34,8 +34,16 @@ def consequence_id(cause: str, *parts: str | int) -> str:
     Args:
         cause: an event's id as :attr:`topology.event.Event.id_text` gives it.
     """
-    named = b"%b16:%b%b" % (_NAMESPACE, bytes.fromhex(cause.replace("-", "")), _all_measured(parts))
-    digits = sha1(named, usedforsecurity=False).hexdigest()
+    return _text(b"16:%b%b" % (bytes.fromhex(cause.replace("-", "")), _all_measured(parts)))
+
+
+def derived_text(*parts: str | int) -> str:
+    """The text of ``derived_id(*parts)``, in half the time."""
+    return _text(b"".join([_measured(part) for part in parts]))
+
+
+def _text(named: bytes) -> str:
+    digits = sha1(_NAMESPACE + named, usedforsecurity=False).hexdigest()
     return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:32]}"
 
 

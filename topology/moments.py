@@ -7,6 +7,7 @@ for the wire.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 SECOND_US = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,6 +27,12 @@ def from_us(at_us: int) -> datetime:
 def span_us(duration: timedelta) -> int:
     """A duration in whole microseconds."""
     return duration // _MICROSECOND
+
+
+@lru_cache(maxsize=256)
+def text_of_us(at_us: int) -> str:
+    """What :func:`moment_text` writes of ``from_us(at_us)``; windows end together, so most are asked for often."""
+    return moment_text(from_us(at_us))
 
 
 def moment_text(moment: datetime) -> str:

@@ -13,7 +13,7 @@ from datetime import datetime
 from hashlib import sha256
 from inspect import isasyncgenfunction
 from types import GeneratorType
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from topology.agent import Agent
@@ -132,9 +132,12 @@ class PlainAgent:
             return ()
         self._world.event = event
         concluded = self._agent.process(event, self._world)
-        if isinstance(concluded, tuple | list | GeneratorType):
-            return concluded
+        if type(concluded) in _GONE_THROUGH_AT_ONCE:
+            return cast("Iterable[Payload]", concluded)
         return None if isinstance(concluded, AsyncIterable) else concluded
+
+
+_GONE_THROUGH_AT_ONCE = frozenset({tuple, list, GeneratorType})
 
 
 class _PlainWorld:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.engine.outputs import OutputBuilder, dead_letter
@@ -33,34 +34,26 @@ class EventTime:
         self._tables = tuple(agent.tables.values())
         self._eager = any(isinstance(table, EagerState) and table.eager for table in self._tables)
 
-    def moved_by(self, event: Event[Payload]) -> bool:
-        """Whether :meth:`pass_to` would find anything to do, after an event was processed."""
-        if event.at_us - self._lateness_us > self.watermark_us or self._eager:
-            return True
-        for table in self._tables:  # noqa: SIM110 - a generator would cost more than the loop, once per event
-            if table.late:
-                return True
-        return False
-
-    def pass_to(self, event: Event[Payload], record: Record) -> list[Output]:
+    def pass_to(self, event: Event[Payload], record: Record) -> Sequence[Output]:
         """What the tables have to say once an event was processed: entries that came too late, windows that are over.
 
         Raises:
             WindowPoisonedError: the agent cannot conclude from a window.
         """
-        outputs: list[Output] = []
-        for table in self._tables:
-            if entries := table.take_late():
-                outputs += self._outputs.late(event, entries)
         watermark_us = event.at_us - self._lateness_us
-        if watermark_us > self.watermark_us:
+        moves = watermark_us > self.watermark_us
+        if moves:
             self.watermark_us = watermark_us
-        elif not self._eager:
-            return outputs
+        outputs: list[Output] | None = None  # a list for each event would be one for nothing, mostly
         for table in self._tables:
-            for closed in table.advance(self.watermark_us):
-                outputs += self._conclude(closed, event, record)
-        return outputs
+            if table.late:
+                outputs = outputs or []
+                outputs += self._outputs.late(event, table.take_late())
+            if (moves or self._eager) and (over := table.advance(self.watermark_us)):
+                outputs = outputs or []
+                for closed in over:
+                    outputs += self._conclude(closed, event, record)
+        return outputs or ()
 
     def _conclude(self, closed: ClosedWindow, event: Event[Payload], record: Record) -> list[Output]:
         if (verdict := self._memory.verdicts.get(window_of(closed))) is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from pipeline.engine.attempt import AnswerFailedError
 from pipeline.engine.record import Output, Record, output_for, partition_of
@@ -14,8 +13,8 @@ from topology.codec import encode_derived, written_moment
 from topology.errors import TopologyError
 from topology.event import Event, JsonObject, Payload
 from topology.graph import Stage, Stream
-from topology.ids import consequence_id, derived_id
-from topology.moments import from_us, moment_text
+from topology.ids import consequence_id, derived_id, derived_text
+from topology.moments import from_us, text_of_us
 from topology.payloads.operation import (
     AnswerRecorded,
     EntryCameLate,
@@ -99,15 +98,15 @@ class OutputBuilder:
 
         The ids of early results name the trigger too: a key that was evicted counts its revisions from 0 again.
         """
-        about: tuple[UUID | str | int, ...] = _result_of(closed)
-        if not closed.final:
-            about = (trigger.id, *about)
+        about = self._id, *_result_of(closed)
         at_us = closed.end_us if closed.final else now_us
         metadata = _NOTHING if closed.final and not closed.revision else _revision_of(closed)
         for ordinal, payload in enumerate(concluded):
-            yield self._routed(
-                payload, str(derived_id(self._id, *about, ordinal)), trigger, at_us=at_us, metadata=metadata
-            )
+            if closed.final:
+                event_id = derived_text(*about, ordinal)
+            else:
+                event_id = consequence_id(trigger.id_text, *about, ordinal)
+            yield self._routed(payload, event_id, trigger, at_us=at_us, metadata=metadata)
 
     def late(self, event: Event[Payload], entries: Iterable[LateEntry]) -> Iterator[Output]:
         """What became of the event's entries in one table that came too late for their windows."""
@@ -124,7 +123,7 @@ class OutputBuilder:
             question=key,
             answer=str(answer) if isinstance(answer, AnswerFailedError) else answer,
         )
-        return self._output(self._answers, payload, str(derived_id("answer", self._id, key)), event)
+        return self._output(self._answers, payload, derived_text("answer", self._id, key), event)
 
     def _routed(
         self,
@@ -155,7 +154,7 @@ class OutputBuilder:
         metadata: JsonObject = _NOTHING,
     ) -> Output:
         key = route.key_of(payload)
-        moment = written_moment(cause) if at_us is None else moment_text(from_us(at_us))
+        moment = written_moment(cause) if at_us is None else text_of_us(at_us)
         # An incident is the story everything about it belongs to; before there is one, the first signal is.
         incident = payload.incident if route.tells_incident else None  # type: ignore[attr-defined]
         correlation = str(incident) if incident else cause.correlation_text or cause.id_text

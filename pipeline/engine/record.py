@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -79,9 +79,9 @@ class Record:
         return self.decoded
 
 
-def decode_together(records: Iterable[Record]) -> None:
-    """Decode the events of several records at once, which is faster; what cannot be decoded is left to be told singly."""
-    unread = [record for record in records if record.decoded is None]
+def decode_together(records: Iterable[Record], types: Container[str]) -> None:
+    """Decode the events of some types at once, which is faster; what cannot be decoded is left to be told singly."""
+    unread = [record for record in records if record.decoded is None and record.event_type in types]
     with suppress(InvalidEventError):
         for record, event in zip(unread, decode_all([record.value for record in unread]), strict=True):
             record.decoded = event

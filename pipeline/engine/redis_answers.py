@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from redis.asyncio import Redis
@@ -125,6 +125,10 @@ def fields_of(fields: list[bytes] | None) -> tuple[bytes, bytes, bytes]:
 def text(found: bytes) -> str:
     """Bytes of whoever wrote them."""
     return str(found, "utf-8", "replace")
+
+
+kind_of = lru_cache(maxsize=1024)(text)
+"""An event type, of which there are few."""
 
 
 def field_of(place: Place) -> str:

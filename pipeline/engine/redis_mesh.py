@@ -19,7 +19,16 @@ from pipeline.engine.outbox import by_slot, forward_call, inputs_elsewhere, thro
 from pipeline.engine.outputs import LATE
 from pipeline.engine.oversight import Oversight, introduce
 from pipeline.engine.record import BEGINNING, Commit, Offset, Output, Place, Record, Restored, RestoredPart
-from pipeline.engine.redis_answers import fenced, field_of, fields_of, or_unavailable, outcome_of, part_of, text
+from pipeline.engine.redis_answers import (
+    fenced,
+    field_of,
+    fields_of,
+    kind_of,
+    or_unavailable,
+    outcome_of,
+    part_of,
+    text,
+)
 from pipeline.engine.redis_reach import RedisReach
 from pipeline.engine.server_check import missing
 
@@ -100,6 +109,7 @@ class RedisMesh(RedisReach):
             if isinstance(found, Exception):
                 raise found
         records: list[Record] = []
+        append = records.append
         for name, entries in found or ():
             stream, partition = names[name]
             for offset, fields in entries:
@@ -109,7 +119,7 @@ class RedisMesh(RedisReach):
                     k = t = e = key = kind = value = b""
                 if k != b"k" or t != b"t" or e != b"e":
                     key, kind, value = fields_of(fields)
-                records.append(Record(stream, partition, offset, text(key), text(kind), value))
+                append(Record(stream, partition, offset, str(key, "utf-8", "replace"), kind_of(kind), value))
         return records
 
     @or_unavailable

@@ -197,7 +197,7 @@ class PartitionTask:
         """
         queue, outputs, wanted, time = self._queue, self._commit.outputs, self._wanted, self._time
         batch = list(islice(queue, count))
-        decode_together(record for record in batch if record.event_type in wanted)
+        decode_together(batch, wanted)
         done, record = 0, batch[0]
         try:
             for record in batch:
@@ -209,8 +209,7 @@ class PartitionTask:
                         break
                     if concluded:
                         outputs += self._outputs.caused_by(event, concluded)
-                    if time.moved_by(event):
-                        outputs += time.pass_to(event, record)
+                    outputs += time.pass_to(event, record)
                 elif record.event_type == _TICK:
                     outputs += time.pass_to(record.event, record)
                 elif record.event_type == REQUEST:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
@@ -39,6 +39,8 @@ def _event(payload: P) -> Event[P]:
 
 class Rows:
     """The smallest running state there is."""
+
+    late: Sequence[LateEntry] = ()
 
     def restore(self, entries: Mapping[str, bytes], *, last: bool = True) -> None: ...
 

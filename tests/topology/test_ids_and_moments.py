@@ -15,8 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from tests.strategies import moments
 from topology.durations import Duration, parse_duration, show_duration
-from topology.ids import consequence_id, derived_id
-from topology.moments import from_us, moment_text, span_us, to_us
+from topology.ids import consequence_id, derived_id, derived_text
+from topology.moments import from_us, moment_text, span_us, text_of_us, to_us
 
 PARTS = st.lists(st.text(max_size=10) | st.integers() | st.uuids(), max_size=5)
 
@@ -45,10 +45,12 @@ def test_an_id_is_the_same_in_every_process() -> None:
 @given(st.uuids(), st.lists(st.text(max_size=10) | st.integers(), max_size=3))
 def test_the_id_of_a_consequence_is_derived_like_any_other(cause: UUID, parts: list[str | int]) -> None:
     assert consequence_id(str(cause), *parts) == str(derived_id(cause, *parts))
+    assert derived_text(*parts) == str(derived_id(*parts))
 
 
 @given(moments())
 def test_a_moment_is_written_as_the_codec_writes_it(moment: datetime) -> None:
+    assert text_of_us(to_us(moment)) == moment_text(moment)
     assert f'"{moment_text(moment)}"'.encode() == orjson.dumps(moment.astimezone(UTC), option=orjson.OPT_UTC_Z)
 
 
