@@ -50,8 +50,8 @@ def opened(record: Record) -> Output:
     return Output(stream, int(partition), key, record.event_type, event_id, record.value)
 
 
-def forward_call(keys: Keys, lease: Lease, entries: Sequence[Record]) -> tuple[list[str], list[Any]]:
-    """Keys and arguments of ``forward.lua``: entries of one outbox, all for one slot."""
+def forward_call(keys: Keys, lease: Lease, entries: Sequence[Record]) -> tuple[list[str], list[Any], list[Place]]:
+    """Keys and arguments of ``forward.lua``, and the partitions it is about: entries of one outbox, all for one slot."""
     outbox = lease.partition
     outputs = [opened(entry) for entry in entries]
     named = [keys.forwarded(outputs[0].partition)]
@@ -65,7 +65,7 @@ def forward_call(keys: Keys, lease: Lease, entries: Sequence[Record]) -> tuple[l
         # An offset may come again with another event, when a primary lost its last writes; an event, when it is put on
         # a stream twice on purpose.
         args += [index[place], f"{entry.offset} {output.id}", output.key, output.event_type, output.value]
-    return named, args
+    return named, args, list(index)
 
 
 def _enclosed(output: Output, slot: int) -> Output:

@@ -82,11 +82,13 @@ class RedisMesh(RedisReach):
         Raises:
             FencedError: another forwarder has taken the place of the one that holds this lease.
         """
-        keys, args = forward_call(self.keys, lease, entries)
+        keys, args, places = forward_call(self.keys, lease, entries)
         try:
-            return int(await self._forward(keys=keys, args=args))
+            new, *last = await self._forward(keys=keys, args=args)
         except ResponseError as error:
             raise outcome_of(lease, error) or error from error
+        self._remember(places, last)
+        return int(new)
 
     @or_unavailable
     async def read(self, places: Mapping[Place, Offset], *, count: int, wait_s: float) -> list[Record]:
@@ -295,10 +297,13 @@ class RedisMesh(RedisReach):
                 output.value,
             ]
         new, *last = await self._publish(keys=keys, args=args)
-        for place, offset in zip(index, last, strict=True):
+        self._remember(index, last)
+        return int(new)
+
+    def _remember(self, places: Iterable[Place], last: Iterable[bytes]) -> None:
+        for place, offset in zip(places, last, strict=True):
             if offset:
                 self._acknowledged.published(place, offset)
-        return int(new)
 
     async def _evaluate(self, commits: Sequence[tuple[Lease, Commit]]) -> list[Any]:
         if self._cluster is not None:

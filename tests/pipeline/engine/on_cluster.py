@@ -10,12 +10,14 @@ from typing import Any
 from pipeline.engine.forwarder import STAGE, Forwarder
 from pipeline.engine.keys import OUTBOX
 from pipeline.engine.mesh import MeshUnavailableError
+from pipeline.engine.record import Commit, Output
 from pipeline.engine.redis_mesh import RedisMesh
 from pipeline.engine.supervision import Routine
 from pipeline.engine.worker import Worker
 from tests.contracts.counting import AGENTS
 from tests.pipeline.engine.working import events, idle, publish
 from topology.graph import Topology
+from topology.ids import derived_id
 from topology.resolve import resolve
 from topology.spec import StageSpec, StreamSpec, TopologySpec
 
@@ -113,3 +115,19 @@ async def done_by_now(mesh: RedisMesh) -> bool:
         return await all_is_done(mesh)
     except MeshUnavailableError:
         return False
+
+
+def outputs(count: int, first: int = 0) -> list[Output]:
+    return [
+        Output("findings", n % 4, f"key/{n % 8}", "anomaly.detected", str(derived_id(n)), b'{"number": %d}' % n)
+        for n in range(first, first + count)
+    ]
+
+
+async def put_out(mesh: RedisMesh, *batches: Sequence[Output]) -> None:
+    """Commit outputs of one partition to four of another stream."""
+    lease = await mesh.claim("count", 0, "one", 60)
+    assert lease is not None
+    await mesh.restore(lease, [])
+    for batch in batches:
+        assert await mesh.commit([(lease, Commit("count", 0, {}, outputs=list(batch)))]) == [None]

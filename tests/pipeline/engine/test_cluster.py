@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 
 from agents.ports import ExecuteAction
 from pipeline.engine.forwarder import Forwarder
@@ -18,6 +19,7 @@ from pipeline.engine.keys import OUTBOX
 from pipeline.engine.mesh import LostWritesError, MeshUnavailableError
 from pipeline.engine.record import BEGINNING, Commit, Place, Record
 from pipeline.engine.redis_mesh import RedisMesh
+from pipeline.engine.server_check import UnfitServerError
 from pipeline.engine.worker import Worker
 from tests.contracts.counting import Echo, line
 from tests.fixtures.redis_cluster import ClusterOfNodes, cluster_node
@@ -30,7 +32,9 @@ from tests.pipeline.engine.on_cluster import (
     done_by_now,
     forwarding,
     nothing_lost_nothing_double,
+    outputs,
     persistent,
+    put_out,
     taken,
 )
 from tests.pipeline.engine.working import publish, running
@@ -79,22 +83,38 @@ async def test_inputs_of_other_slots_show_their_lag_to_every_tool(mesh: RedisMes
 
 
 async def test_a_node_that_forgot_what_it_had_taken_is_noticed(own_cluster: ClusterOfNodes) -> None:
-    async with connected(own_cluster.url, "t") as mesh:
-        await publish(mesh, GRAPH, [line(n, f"s{n}", n) for n in range(40)])
-        _, node = own_cluster.owner(mesh.keys.partition(("signals", 2)))
+    node = next(node for p in range(1, 4) if (node := at(own_cluster, p)) is not at(own_cluster, 0))
+    async with connected(own_cluster.url, "t") as publisher, connected(own_cluster.url, "t") as mesh:
+        await publish(publisher, GRAPH, [line(n, f"s{n}", n) for n in range(40)])
+        await put_out(mesh, outputs(40))
+        forwarder = Forwarder(mesh, GRAPH, name="one")
+        while await forwarder.step(wait_s=0):
+            pass
         node.kill()
         shutil.rmtree(node.folder / "appendonlydir")
         node.start()
-        consumers = [("ask-world", partition, ("signals", partition)) for partition in range(4)]
 
-        async def outcome() -> str:
+        async def loss(mesh: RedisMesh) -> str:
             try:
-                await mesh.lags(consumers)
+                await mesh.lags([("ask-world", partition, ("signals", partition)) for partition in range(4)])
             except (MeshUnavailableError, LostWritesError) as error:
                 return str(error) if isinstance(error, LostWritesError) else ""
             return ""
 
-        assert "which it had taken" in await eventually(outcome, saying="the loss is noticed", within_s=20)
+        for stream, loser in (("signals", publisher), ("findings", mesh)):
+            told = await eventually(lambda loser=loser: loss(loser), saying="the loss is noticed", within_s=20)  # type: ignore[misc]
+            assert f" of {stream}/" in told
+
+
+async def test_a_cluster_with_a_node_that_may_evict_is_refused(cluster_url: str, mesh: RedisMesh) -> None:
+    with redis.Redis.from_url(cluster_url) as node:
+        node.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            with pytest.raises(UnfitServerError, match="allkeys-lru"):
+                await mesh.ping()
+        finally:
+            node.config_set("maxmemory-policy", "noeviction")
+    await mesh.ping()
 
 
 async def test_a_node_that_is_away_is_an_outage_and_no_loss(own_cluster: ClusterOfNodes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +22,8 @@ from tests.pipeline.engine.on_cluster import (
     SLOTS,
     connected,
     forwarding,
+    outputs,
+    put_out,
 )
 from tests.polling import eventually
 from topology.ids import derived_id
@@ -33,22 +35,6 @@ pytestmark = pytest.mark.servers
 async def mesh(cluster_url: str) -> AsyncIterator[RedisMesh]:
     async with connected(cluster_url, f"t{uuid4().hex[:8]}") as mesh:
         yield mesh
-
-
-def outputs(count: int, first: int = 0) -> list[Output]:
-    return [
-        Output("findings", n % 4, f"key/{n % 8}", "anomaly.detected", str(derived_id(n)), b'{"number": %d}' % n)
-        for n in range(first, first + count)
-    ]
-
-
-async def put_out(mesh: RedisMesh, *batches: Sequence[Output]) -> None:
-    """Commit outputs of one partition to four of another stream."""
-    lease = await mesh.claim("count", 0, "one", 60)
-    assert lease is not None
-    await mesh.restore(lease, [])
-    for batch in batches:
-        assert await mesh.commit([(lease, Commit("count", 0, {}, outputs=list(batch)))]) == [None]
 
 
 async def found(mesh: RedisMesh) -> dict[int, list[bytes]]:
