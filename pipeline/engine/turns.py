@@ -1,8 +1,9 @@
 """In which order a worker's tasks step while there is more to do than can be done at once: the urgent ones first.
 
 A stage is as urgent as the most urgent stream it reads.  Every task has its turn, the more urgent ones before the others;
-and after a turn of a less urgent one it is looked whether something urgent has come, which then goes first.  So what is
-urgent waits for one step of something else, at each stage on its way, and everything else goes on.
+and between turns of less urgent ones it is looked whether something urgent has come, which then goes first.  So what is
+urgent waits for a step of something else at each stage on its way (for several, if they take a few milliseconds only), and
+everything else goes on.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from pipeline.engine.reading import RECORDS_PER_READ
 from pipeline.engine.record import Offset, Place
 from topology.graph import Stage
 
-LOOK_S = 0.002
-"""A look costs a round trip, so there is none while all that is to be done takes no longer than this."""
+LOOK_S = 0.005
+"""A look costs a round trip, so there is none while what is to be done takes no longer than this."""
 
 
 class Turns:
