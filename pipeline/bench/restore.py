@@ -11,10 +11,10 @@ from pipeline.bench.load import send_at_rate
 from pipeline.bench.oracle import WrongResultError
 from pipeline.bench.processes import usage_of
 from pipeline.bench.rig import Rig, Said, rig
-from pipeline.bench.stages import STAGE
+from pipeline.bench.stages import OUTPUT, STAGE
 from pipeline.bench.workload import Workload
 from pipeline.engine.mesh import Mesh
-from pipeline.engine.record import Commit
+from pipeline.engine.record import BEGINNING, Commit
 
 KEYS, QUICK_KEYS = 1_000_000, 20_000
 _LARGE, _OTHER = 0, 1
@@ -88,11 +88,9 @@ async def _claimed_ms(place: Rig) -> float:
 async def _first_said(place: Rig) -> Said:
     """What the worker says of the large partition as soon as it has everything."""
     give_up_at = time.monotonic() + _SECONDS_MAX
-    while True:
-        for each in await place.said():
-            if each.partition == _LARGE:
-                return each
+    while not await place.mesh.read({(OUTPUT, _LARGE): BEGINNING}, count=1, wait_s=1.0):
         await _pause(give_up_at, "worked on the partition")
+    return next(each for each in await place.said() if each.partition == _LARGE)
 
 
 async def _pause(give_up_at: float, awaited: str) -> None:
