@@ -263,7 +263,7 @@ async def test_a_worker_that_is_far_behind_sheds_what_its_input_says(kind: str, 
 
     shed = sum(report.counts["log.written"] for report in reports)
     assert len(said) + shed == 1_000
-    assert len(said) == 300, "as many as may wait"
+    assert 300 <= len(said) <= 310, "as many as may wait, and what was done when it was looked again between two reads"
     assert {f"line {n}" for n in range(400, 1_000, 10)} <= said, "what matters most goes only above twice as much"
     assert {f"line {n}" for n in range(950, 1_000)} <= said, "the newest are kept"
 
