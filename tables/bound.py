@@ -53,11 +53,13 @@ class BoundTable(ABC, Generic[Amount, Value]):
         """
         if amount is None:
             amount = self._unit_amount
-        if amount is None or at_us is None or not isinstance(subject, str):
-            subject, at_us, amount = self._entry(subject, at_us, amount)
-        accumulated = self._put(subject, at_us, amount)
+        if at_us is None and amount is not None and not isinstance(subject, str):
+            key, at_us = self._key(subject), subject.at_us
+        else:
+            key, at_us, amount = self._entry(subject, at_us, amount)
+        accumulated = self._put(key, at_us, amount)
         if accumulated is ABSENT:
-            return self._value(subject, at_us)
+            return self._value(key, at_us)
         return self._aggregate.value(accumulated, self._size_us)
 
     def put(self, subject: Happened | str, at_us: int | None = None, amount: Amount | None = None) -> None:

@@ -36,7 +36,8 @@ def read_envelopes(raw: Sequence[bytes]) -> list[Event[Payload]]:
     if b"NaN" in joined or b"Infinity" in joined:
         msg = "perhaps not JSON"
         raise ValueError(msg)
-    events: list[Event[Payload]] = _reader(registrations())(joined)
+    read, later_versions = _reader(registrations())
+    events = read(joined)
     if len(events) != len(raw):
         msg = f"found {len(events)} events in {len(raw)} records"
         raise ValueError(msg)
@@ -46,19 +47,18 @@ def read_envelopes(raw: Sequence[bytes]) -> list[Event[Payload]]:
             msg = f"found {event.timestamp_text!r}, expected a moment in UTC"
             raise ValueError(msg)
         _set_at_us(event, to_us(moment))
-        version = event.payload.version
         if event.metadata:
-            _take_version(event, version)
-        elif version != 1:
-            _refuse_version(1, version)
+            _take_version(event)
+        elif later_versions and event.payload.version != 1:
+            _refuse_version(1, event.payload.version)
     return events
 
 
-def _take_version(event: Event[Payload], version: int) -> None:
+def _take_version(event: Event[Payload]) -> None:
     metadata = dict(event.metadata)
-    found = metadata.pop("schema_version", 1)
-    if type(found) is not int or found != version:
-        _refuse_version(found, version)
+    found, expected = metadata.pop("schema_version", 1), event.payload.version
+    if type(found) is not int or found != expected:
+        _refuse_version(found, expected)
     _set_metadata(event, metadata)
 
 
@@ -68,15 +68,15 @@ def _refuse_version(found: object, expected: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _reader(registered_so_far: int) -> Callable[[bytes], list[Event[Payload]]]:
-    """A reader of JSON lists of events of all registered types."""
+def _reader(registered_so_far: int) -> tuple[Callable[[bytes], list[Event[Payload]]], bool]:
+    """A reader of JSON lists of events of all registered types, and whether any type is past its first version."""
     del registered_so_far  # what is cached goes by it
     definitions: dict[str, CoreSchema] = {}
     envelopes = {kind.event_type: _envelope(kind, definitions) for kind in registered()}
     schema: CoreSchema = core_schema.list_schema(core_schema.tagged_union_schema(envelopes, discriminator="event_type"))
     if definitions:
         schema = core_schema.definitions_schema(schema, list(definitions.values()))
-    return SchemaValidator(schema).validate_json
+    return SchemaValidator(schema).validate_json, any(kind.version != 1 for kind in registered())
 
 
 def _envelope(kind: type[Payload], definitions: dict[str, CoreSchema]) -> CoreSchema:
