@@ -32,8 +32,8 @@ class Member:
 
     @classmethod
     def of(cls, name: str, takes: str) -> Member:
-        """Read :attr:`takes`."""
-        stages, without = orjson.loads(takes)
+        """Read :attr:`takes`; who says nothing takes nothing."""
+        stages, without = orjson.loads(takes or "[{}, []]")
         return cls(name, stages, frozenset((stage, partition) for stage, partition in without))
 
 

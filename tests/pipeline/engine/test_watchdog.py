@@ -180,3 +180,4 @@ def test_a_member_is_read_as_it_was_written() -> None:
         Member("b", {"x": 1}, frozenset({("x", 0), ("z", 2)})),
     ):
         assert Member.of(member.name, member.takes) == member
+    assert Member.of("watching", "") == Member("watching")
