@@ -168,9 +168,9 @@ async def test_what_cannot_be_decoded_is_a_dead_letter(mesh: Mesh) -> None:
 async def test_of_two_workers_one_feeds_and_the_other_takes_over(mesh: Mesh) -> None:
     shelf = Shelf()
     async with feeding(mesh, shelf, name="two", lease_s=0.5) as two:
-        async with feeding(mesh, shelf, name="one", lease_s=0.5):
+        async with feeding(mesh, shelf, name="one", lease_s=0.5) as one:
             await publish(mesh, GRAPH, [sample(n, "a", n) for n in range(5)])
-            await eventually(lambda: len(shelf.kept) == 5, saying="one of them writes")
+            await eventually(lambda: one.written + two.written == 5, saying="one of them writes, and commits that")
         before = two.written
         await publish(mesh, GRAPH, [sample(n, "a", n) for n in range(5, 9)])
         await eventually(lambda: two.written == before + 4, saying="the other goes on")
