@@ -34,7 +34,7 @@ class WholeCluster(RedisCluster):
         That is no matter where it is used: a commit that was not known of when a state was restored has a number that
         refuses the next one, and one of another owner has a token that does.
         """
-        return _Pipeline(self)
+        return _Pipeline(self)  # type: ignore[abstract]  # so it is by the types of the library only
 
 
 class _Pipeline(ClusterPipeline):
@@ -142,7 +142,7 @@ class ClusterCalls:
     async def _xread(self, positions: Positions, count: int, block_ms: int) -> Any:
         await self._redis.initialize()
         streams = [stream for stream, _ in positions]
-        block = ["BLOCK", block_ms] if block_ms > 0 else []
+        block: list[str | int] = ["BLOCK", block_ms] if block_ms > 0 else []
         offsets = [offset for _, offset in positions]
         found = await self._redis.execute_command(
             "XREAD", "COUNT", count, *block, "STREAMS", *streams, *offsets,

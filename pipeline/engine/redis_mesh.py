@@ -163,7 +163,8 @@ class RedisMesh(RedisReach):
     @or_unavailable
     async def alive(self) -> list[str]:
         """The names of the live workers, without joining them."""
-        return [text(name) for name in await self._redis.zrange(self.keys.workers, 0, -1)]
+        names: Any = await self._redis.zrange(self.keys.workers, 0, -1)
+        return [text(name) for name in names]
 
     @or_unavailable
     async def restore(self, lease: Lease, inputs: Sequence[Place]) -> Restored:
