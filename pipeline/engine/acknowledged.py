@@ -44,9 +44,13 @@ class Acknowledged:
     def restored(self, lease: Lease, commits: int) -> None:
         """So many commits are what this lease begins with.
 
+        A lease without a token is nobody's: who only looks may be told of less than was committed meanwhile.
+
         Raises:
             LostWritesError: there have been more.
         """
+        if not lease.token:
+            return
         place = lease.stage, lease.partition
         self._expect(place, commits)
         self._commits[place] = commits
