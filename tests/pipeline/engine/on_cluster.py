@@ -15,6 +15,7 @@ from pipeline.engine.redis_mesh import RedisMesh
 from pipeline.engine.supervision import Routine
 from pipeline.engine.worker import Worker
 from tests.contracts.counting import AGENTS
+from tests.fixtures.redis_cluster import ClusterOfNodes
 from tests.pipeline.engine.working import events, idle, publish
 from topology.graph import Topology
 from topology.ids import derived_id
@@ -131,3 +132,9 @@ async def put_out(mesh: RedisMesh, *batches: Sequence[Output]) -> None:
     await mesh.restore(lease, [])
     for batch in batches:
         assert await mesh.commit([(lease, Commit("count", 0, {}, outputs=list(batch)))]) == [None]
+
+
+def move_slot(cluster: ClusterOfNodes, partition: int, after: dict[int, Any]) -> int:
+    """Hand the slot of a partition's number over to the node that comes after its owner; answers how many keys it had."""
+    slot, owner = cluster.owner(f"{{t:{partition}}}")
+    return cluster.move(slot, owner, after[owner.port])

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -31,6 +30,7 @@ from tests.pipeline.engine.on_cluster import (
     connected,
     done_by_now,
     forwarding,
+    move_slot,
     nothing_lost_nothing_double,
     outputs,
     persistent,
@@ -217,8 +217,3 @@ async def test_a_replica_that_takes_over_without_the_last_writes_is_noticed(
                 return ""
 
             assert "which it had taken" in await eventually(outcome, saying="the loss is noticed", within_s=20)
-
-
-def move_slot(cluster: ClusterOfNodes, partition: int, after: dict[int, Any]) -> int:
-    slot, owner = cluster.owner(f"{{t:{partition}}}")
-    return cluster.move(slot, owner, after[owner.port])
