@@ -70,7 +70,7 @@ class Archive:
         span = Span(records[0].offset, records[-1].offset)
         folder = self._made(place)
         path = folder / str(span)
-        with _written_whole(path) as file:
+        with written_whole(path) as file:
             file.write(encode_segment(place, records, after))
         return path
 
@@ -102,7 +102,7 @@ class Archive:
         if not old:
             return 0, 0
         through = max(self.expired_through(place), *(span.last for span in old))
-        with _written_whole(self._folder_of(place) / _EXPIRED) as file:
+        with written_whole(self._folder_of(place) / _EXPIRED) as file:
             file.write(f"{through}\n".encode())
         segments = events = 0
         for span in old:
@@ -131,7 +131,7 @@ class Archive:
 
 
 @contextmanager
-def _written_whole(path: Path) -> Iterator[IO[bytes]]:
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
     """A file that is there with all that was written to it, also after a power cut, or not at all."""
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED, delete=False) as file:
         unfinished = Path(file.name)

@@ -7,16 +7,15 @@ of a damaged file everything before the damage can be trusted.  ``zstdcat FILE``
 from __future__ import annotations
 
 import re
-from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import orjson
 import zstandard
 
+from pipeline.archive.line import decode_line, encode_line
 from pipeline.engine.record import Offset, Place, Record
 from topology.errors import AiopsError
 
@@ -27,8 +26,6 @@ _LEVEL = 3
 _FRAME_BYTES = 1 << 18
 """A damaged byte costs so much, not more; smaller frames compress worse."""
 _HEADER_BYTES_MAX = 4096
-_EVENT = b',"event":'
-"""What stands before an event; it cannot be part of a JSON string, whose quotes are escaped."""
 
 
 class ArchiveError(AiopsError):
@@ -180,19 +177,7 @@ def _frames(records: Sequence[Record]) -> Iterator[bytes]:
 
 
 def _line(record: Record) -> bytes:
-    about: dict[str, Any] = {"offset": str(record.offset), "key": record.key, "type": record.event_type}
-    if b"\n" not in record.value and _is_json(record.value):
-        # As stored, byte for byte: what is read back must not differ from what the stages saw.
-        return orjson.dumps(about)[:-1] + _EVENT + record.value + b"}\n"
-    return orjson.dumps({**about, "raw": b64encode(record.value).decode()}) + b"\n"
-
-
-def _is_json(value: bytes) -> bool:
-    try:
-        orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return False
-    return True
+    return encode_line({"offset": str(record.offset), "key": record.key, "type": record.event_type}, record.value)
 
 
 def _records(path: Path, place: Place, content: bytes) -> list[Record]:
@@ -206,9 +191,7 @@ def _records(path: Path, place: Place, content: bytes) -> list[Record]:
 
 
 def _record(place: Place, line: bytes) -> Record:
-    about, found, event = line.partition(_EVENT)
-    fields = orjson.loads(about + b"}" if found else line)
-    value = event[:-1] if found else b64decode(fields["raw"], validate=True)
+    fields, value = decode_line(line)
     return Record(*place, Offset.parse(fields["offset"]), fields["key"], fields["type"], value)
 
 
