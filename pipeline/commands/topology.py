@@ -14,9 +14,9 @@ from pipeline.main import BAD_CONFIGURATION
 from topology.check import check as defects_of
 from topology.defects import BrokenTopologyError, Defect, show_path
 from topology.describe import describe as as_text
-from topology.describe import mermaid
 from topology.durations import show_duration
 from topology.graph import Edge, Stage, Stream, Topology
+from topology.picture import as_data, dot, mermaid
 from topology.schema import event_schemas, topology_schema
 
 _FILE = click.argument("file", required=False, type=click.Path(path_type=Path))
@@ -50,15 +50,30 @@ def check(file: Path | None, as_json: bool) -> None:
 
 @topology.command()
 @_FILE
-@click.option("--format", "form", type=click.Choice(["text", "mermaid", "json"]), default="text", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-def describe(file: Path | None, form: str, as_json: bool) -> None:
-    """Show the streams and stages of FILE."""
+@_JSON
+def describe(file: Path | None, as_json: bool) -> None:
+    """Tell in words what the streams of FILE carry, and what its stages take and give."""
     found = load_topology(file)
-    if as_json or form == "json":
+    if as_json:
         print_json(_described(found))
     else:
-        click.echo(as_text(found) if form == "text" else mermaid(found), nl=False)
+        click.echo(as_text(found), nl=False)
+
+
+@topology.command()
+@_FILE
+@click.option(
+    "--format", "form", type=click.Choice(["mermaid", "dot", "json"]), default="mermaid", show_default=True,
+    help="For Markdown, for Graphviz, or for a program.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def graph(file: Path | None, form: str, as_json: bool) -> None:
+    """Draw which stages of FILE read and write which streams."""
+    found = load_topology(file)
+    if as_json or form == "json":
+        print_json(as_data(found))
+    else:
+        click.echo(mermaid(found) if form == "mermaid" else dot(found), nl=False)
 
 
 @topology.command()

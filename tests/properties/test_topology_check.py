@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from tests.topology.loop_of_three import AGENTS, TEXT, load
 from topology.check import check
 from topology.defects import BrokenTopologyError, Defect
-from topology.describe import describe, mermaid
+from topology.describe import describe
 from topology.parse import parse
+from topology.picture import mermaid
 from topology.resolve import resolve
 
 WORDS = (

@@ -1,9 +1,9 @@
-"""A topology as text and as a flowchart."""
+"""A topology in words."""
 
 from __future__ import annotations
 
-from tests.topology.loop_of_three import TEXT, changed, load
-from topology.describe import LINE_LENGTH, describe, mermaid
+from tests.topology.loop_of_three import changed, load
+from topology.describe import LINE_LENGTH, describe
 from topology.parse import parse
 from topology.resolve import resolve
 
@@ -33,33 +33,6 @@ Stages
       --> incidents: IncidentOpened
 """
     )
-
-
-def test_the_flowchart_has_a_node_for_each_stream_and_stage_and_an_arrow_for_each_edge() -> None:
-    assert (
-        mermaid(resolve(parse(TEXT), load))
-        == """\
-flowchart LR
-    stream_intake[("intake")]
-    stream_findings[("findings")]
-    stream_incidents[("incidents")]
-    stage_notice["notice"]
-    stage_gather["gather"]
-    stream_intake --> stage_notice
-    stage_notice --> stream_findings
-    stream_findings --> stage_gather
-    stage_gather --> stream_incidents
-"""
-    )
-
-
-def test_names_that_a_flowchart_reserves_are_no_trouble() -> None:
-    text = changed("id: gather", "id: end", changed("id: notice", "id: a.b-c"))
-
-    chart = mermaid(resolve(parse(text), load))
-
-    assert 'stage_a_dot_b_c["a.b-c"]' in chart
-    assert 'stage_end["end"]' in chart
 
 
 def test_no_line_is_too_long_to_read() -> None:

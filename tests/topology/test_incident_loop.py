@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from topology.check import check
-from topology.describe import describe, mermaid
+from topology.describe import describe
 from topology.graph import Topology
 from topology.parse import ParsedTopology, parse
+from topology.picture import mermaid
 from topology.resolve import resolve
 
 SHOWN = Path(__file__).parent / "shown"

@@ -11,7 +11,7 @@ from tests.topology.loop_of_three import TEXT, changed, load
 from topology.agent import Agent
 from topology.check import check
 from topology.defects import Defect
-from topology.describe import describe, mermaid
+from topology.describe import describe
 from topology.graph import Stage, Topology
 from topology.parse import parse
 from topology.payloads import (
@@ -24,6 +24,7 @@ from topology.payloads import (
     OutcomeVerified,
     PatternMatched,
 )
+from topology.picture import mermaid
 from topology.resolve import resolve
 
 WIDE = """\

@@ -16,9 +16,9 @@ from pipeline.engine.drive import Driver
 from pipeline.loading import load_topology
 from pipeline.main import VERBS
 from tests.tour.small_world import NOON, said
-from topology.describe import mermaid
 from topology.moments import to_us
 from topology.payloads import PatternMatched
+from topology.picture import mermaid
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,7 +45,7 @@ def my_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_picture_is_the_shipped_topologys() -> None:
-    assert block("mermaid") == mermaid(load_topology()), "put `aiops topology describe --format mermaid` into README.md"
+    assert block("mermaid") == mermaid(load_topology()), "put `aiops topology graph` into README.md"
 
 
 def test_the_example_fits_the_shipped_topology(my_loop: Path) -> None:

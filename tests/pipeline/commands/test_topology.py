@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.loading import load_topology
 from tests.pipeline.commands.calling import call, call_json
-from topology.describe import describe, mermaid
+from topology.describe import describe
+from topology.picture import as_data, dot, mermaid
 from topology.registry import registered
 
 BROKEN = """\
@@ -106,13 +107,21 @@ def test_a_topology_is_described_in_the_form_asked_for() -> None:
     shipped = load_topology()
 
     assert call("topology", "describe").stdout == describe(shipped)
-    assert call("topology", "describe", "--format", "mermaid").stdout == mermaid(shipped)
     described = call_json("topology", "describe", "--json")
     assert described["streams"]["signals"]["key"] == "service"
     assert described["streams"]["signals"]["ticks"] == "1s"
     [remediate] = [stage for stage in described["stages"] if stage["id"] == "remediate"]
     assert remediate["consumes"] == ["plans"]
     assert remediate["emits"] == {"action.finished": "actions", "action.started": "actions"}
+
+
+def test_the_picture_is_drawn_in_the_form_asked_for() -> None:
+    shipped = load_topology()
+
+    assert call("topology", "graph").stdout == mermaid(shipped)
+    assert call("topology", "graph", "--format", "dot").stdout == dot(shipped)
+    assert call_json("topology", "graph", "--format", "json") == as_data(shipped)
+    assert call_json("topology", "graph", "--json") == as_data(shipped)
 
 
 def test_the_schemas_are_those_of_the_file_and_of_every_event() -> None:
