@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable, Mapping
 from datetime import datetime
 from functools import cache
+from inspect import isasyncgenfunction
 from types import UnionType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, Union, get_args, get_origin
 
@@ -147,6 +148,12 @@ class Agent(Generic[In, Out]):
         """A bid for somebody else's problem; None when this agent has nothing to offer."""
         del request
         return None
+
+
+def is_plain(agent_class: type[Agent[Any, Any]]) -> bool:
+    """Whether agents of a class only process, and ask nothing meanwhile, as far as the class tells."""
+    more = any(getattr(agent_class, method) is not getattr(Agent, method) for method in ("learn", "offer_help"))
+    return not more and not isasyncgenfunction(agent_class.process)
 
 
 def _is_agent(origin: Any) -> bool:

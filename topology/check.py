@@ -14,10 +14,13 @@ from topology.draft import AgentLoader, Draft, draft_of
 from topology.edges import edge_defects
 from topology.flow import flow_defects
 from topology.parse import ParsedTopology
+from topology.passing import passing_defects
 from topology.spec import TopologySpec
 
 SOURCES_WRITE = ("intake",)
 """The stream that sources publish to in the product's own topology."""
+SINKS_READ = ("incidents", "diagnoses", "plans", "actions", "outcomes", "lessons")
+"""What the product's sink keeps, where a topology has it."""
 
 _SECRET_KEY = re.compile(r"(^|[._-])(password|passwd|secret|token|api[._-]?key|private[._-]?key|credentials?)$", re.I)
 _SECRET_VALUE = re.compile(r"://[^/@\s:]*:[^/@\s]+@|-----BEGIN [A-Z ]*PRIVATE KEY-----")
@@ -57,6 +60,7 @@ def check_draft(
         *_services(spec, places),
         *_secrets(spec, places),
         *edge_defects(draft),
+        *passing_defects(draft, {*written_outside}, {*(SINKS_READ if read_outside is None else read_outside)}),
     ]
     # Behind a broken edge everything looks unwritten and unreachable; that would only hide the one thing to mend.
     if not any(defect.severity == "error" for defect in defects):

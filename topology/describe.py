@@ -30,12 +30,16 @@ def _stream_lines(stream: Stream) -> Iterator[str]:
         traits.append(f"kept {show_duration(stream.spec.retain)}{', then archived' if stream.spec.archive else ''}")
     if stream.spec.priority != "normal":
         traits.append(f"{stream.spec.priority} priority")
+    if not stream.stored:
+        traits.append("in memory only")
     yield f"  {stream.name} ({', '.join(traits)})"
     yield from _wrapped("      ", _names(stream.carries))
 
 
 def _stage_lines(stage: Stage) -> Iterator[str]:
     yield f"  {stage.id} ({stage.spec.agent})"
+    if stage.begins_task and stage.next is not None:
+        yield f"      runs in one task with {', '.join(other.id for other in stage.chain[1:])}"
     for stream in stage.inputs:
         edge = stage.edges.get(stream.name, Edge())
         taken = taken_by(stage, stream)

@@ -87,14 +87,18 @@ def _loops(draft: Draft) -> Iterator[Defect]:
 
 
 def _blocking_loops(draft: Draft) -> Iterator[Defect]:
-    """Stages that would wait for each other for ever: each writes a stream on which the next lets it wait."""
+    """Stages that would wait for each other for ever: each writes a stream on which the next lets it wait.
+
+    Stages of one task wait together.
+    """
     following: dict[Path, list[Step]] = {}
     for stage in draft.stages:
         following[stage.path] = [
             (other, stream)
             for stream in stage.outputs
             for other in draft.stages
-            if stream.name in other.edges and other.edges[stream.name].blocks
+            if stream in other.inputs
+            and (not stream.stored or (stream.name in other.edges and other.edges[stream.name].blocks))
         ]
     for start, loop in _told_once(draft, following):
         yield draft.places.defect(

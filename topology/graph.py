@@ -28,6 +28,11 @@ class Stream:
         return self.spec.partitions
 
     @property
+    def stored(self) -> bool:
+        """Whether it lies on the mesh; otherwise it is passed on within the task of two stages."""
+        return self.spec.stored
+
+    @property
     def ticks_us(self) -> int | None:
         """The time between two ticks, where the stream has them."""
         return span_us(self.spec.ticks) if self.spec.ticks else None
@@ -76,6 +81,7 @@ class Stage:
 
     Attributes:
         edges: how inputs are taken that are not simply read, by the stream's name.
+        next: the stage that takes what this one passes on in memory, and runs in its task.
     """
 
     spec: StageSpec
@@ -84,6 +90,17 @@ class Stage:
     inputs: tuple[Stream, ...]
     routes: Mapping[type[Payload], Stream]
     edges: Mapping[str, Edge] = field(default_factory=dict)
+    next: Stage | None = None
+
+    @property
+    def chain(self) -> tuple[Stage, ...]:
+        """This stage, and those that follow it in its task."""
+        return (self,) if self.next is None else (self, *self.next.chain)
+
+    @property
+    def begins_task(self) -> bool:
+        """Whether it reads from the mesh, and so has tasks, leases and commits of its own name."""
+        return all(stream.stored for stream in self.inputs)
 
     @property
     def id(self) -> str:
@@ -129,6 +146,23 @@ class Topology:
         """The stage of an id; KeyError when there is none."""
         for stage in self.stages:
             if stage.id == stage_id:
+                return stage
+        raise KeyError(stage_id)
+
+    @property
+    def tasks(self) -> tuple[Stage, ...]:
+        """The stages that begin a task; the others run within them (:attr:`Stage.chain`)."""
+        return tuple(stage for stage in self.stages if stage.begins_task)
+
+    @property
+    def stored(self) -> tuple[Stream, ...]:
+        """The streams that lie on the mesh."""
+        return tuple(stream for stream in self.streams.values() if stream.stored)
+
+    def task_of(self, stage_id: str) -> Stage:
+        """The stage within whose task a stage runs: mostly itself; KeyError when there is no such stage."""
+        for stage in self.tasks:
+            if any(each.id == stage_id for each in stage.chain):
                 return stage
         raise KeyError(stage_id)
 

@@ -16,11 +16,17 @@ from topology.payloads.operation import TickPassed
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A stream or a stage; ``area`` is the folder of a stage's agent, empty when it lies in none."""
+    """A stream or a stage.
+
+    Attributes:
+        area: the folder of a stage's agent; empty when it lies in none.
+        stored: False for a stream that is passed on in memory only.
+    """
 
     kind: Literal["stream", "stage"]
     name: str
     area: str = ""
+    stored: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class Picture:
 
 def picture_of(topology: Topology) -> Picture:
     """The nodes and arrows of a topology."""
-    streams = {name: Node("stream", name) for name in topology.streams}
+    streams = {name: Node("stream", name, stored=each.stored) for name, each in topology.streams.items()}
     stages = {stage.id: Node("stage", stage.id, _area(stage)) for stage in topology.stages}
     arrows = [
         arrow
@@ -60,13 +66,14 @@ def picture_of(topology: Topology) -> Picture:
 
 
 def mermaid(topology: Topology) -> str:
-    """A Mermaid flowchart: streams as cylinders, stages as boxes grouped by the package of their agents."""
+    """A Mermaid flowchart: streams as cylinders, stages as boxes grouped by the package of their agents.
+
+    What is passed on in memory only is a pill.
+    """
     picture = picture_of(topology)
     lines = ["flowchart LR"]
     for area, nodes in _by_area(picture.nodes):
-        shown = [
-            f'{_mermaid_id(n)}[("{n.name}")]' if n.kind == "stream" else f'{_mermaid_id(n)}["{n.name}"]' for n in nodes
-        ]
+        shown = [_mermaid_node(node) for node in nodes]
         lines += (
             [f"    subgraph {area}", *(f"        {node}" for node in shown), "    end"]
             if area
@@ -83,9 +90,7 @@ def dot(topology: Topology) -> str:
     picture = picture_of(topology)
     lines = [f'digraph "{picture.name}" {{', "    rankdir=LR;"]
     for area, nodes in _by_area(picture.nodes):
-        shown = [
-            f'"{_dot_id(n)}" [label="{n.name}", shape={"cylinder" if n.kind == "stream" else "box"}];' for n in nodes
-        ]
+        shown = [f'"{_dot_id(node)}" [label="{node.name}", shape={_dot_shape(node)}];' for node in nodes]
         if area:
             lines += [
                 f'    subgraph "cluster_{area}" {{',
@@ -129,6 +134,15 @@ def taken_by(stage: Stage, stream: Stream) -> frozenset[type[Payload]]:
     """The types a stage takes of one of its inputs, ticks aside."""
     where = stage.edges.get(stream.name, Edge()).where
     return stage.agent_class.consumes & (stream.carries if where is None else frozenset(where))
+
+
+def _mermaid_node(node: Node) -> str:
+    before, after = ("[", "]") if node.kind == "stage" else ("[(", ")]") if node.stored else ("([", "])")
+    return f'{_mermaid_id(node)}{before}"{node.name}"{after}'
+
+
+def _dot_shape(node: Node) -> str:
+    return "box" if node.kind == "stage" else "cylinder" if node.stored else "ellipse"
 
 
 def _read(stage: Stage, node: Node, streams: dict[str, Node]) -> Iterator[Arrow]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from topology.check import check_draft
 from topology.defects import Places, raise_if_broken
-from topology.draft import AgentLoader, DraftStage, draft_of
+from topology.draft import AgentLoader, Draft, DraftStage, draft_of
 from topology.graph import Stage, Topology
 from topology.parse import ParsedTopology
 from topology.spec import TopologySpec
@@ -25,12 +25,22 @@ def resolve(declared: ParsedTopology | TopologySpec, load: AgentLoader) -> Topol
     parsed = declared if isinstance(declared, ParsedTopology) else ParsedTopology(declared, Places(declared.name))
     draft = draft_of(parsed, load)
     raise_if_broken(check_draft(draft))
-    return Topology(parsed.spec.name, draft.streams, tuple(_finished(stage) for stage in draft.stages))
+    return Topology(parsed.spec.name, draft.streams, tuple(_finished(stage, draft) for stage in draft.stages))
 
 
-def _finished(stage: DraftStage) -> Stage:
+def _finished(stage: DraftStage, draft: Draft) -> Stage:
     if stage.agent_class is None or stage.config is None:
         msg = f"stage {stage.id!r} is unfinished although nothing was wrong with it"
         raise AssertionError(msg)
     routes = {emitted: stage.outputs_for(emitted)[0] for emitted in stage.agent_class.emits}
-    return Stage(stage.spec, stage.agent_class, stage.config, stage.inputs, routes, stage.edges)
+    passed_on = [stream for stream in stage.outputs if not stream.stored]
+    following = [_finished(other, draft) for other in draft.stages if any(s in other.inputs for s in passed_on)]
+    return Stage(
+        stage.spec,
+        stage.agent_class,
+        stage.config,
+        stage.inputs,
+        routes,
+        stage.edges,
+        following[0] if following else None,
+    )

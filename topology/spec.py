@@ -43,6 +43,11 @@ class StreamSpec(Declared):
     priority: Literal["low", "normal", "high"] = Field(
         default="normal", description="whose readers a busy worker lets step and commit first"
     )
+    stored: bool = Field(
+        default=True,
+        description="false: passed on in memory from the one stage that emits it to the one that consumes it, which run as "
+        "one task; nothing of it is kept, and nobody else can read it",
+    )
 
 
 class InputSpec(Declared):

@@ -139,7 +139,7 @@ def replay_letters(
 
     def decide(known: DeadLetters, topology: Topology, letters: Sequence[DeadLetter]) -> Decision:
         if not letters and stage and key:
-            return release(known, _stage(topology, stage), key, now=now, by=by)
+            return release(known, topology, _stage(topology, stage), key, now=now, by=by)
         if not ids:
             letters = _that_can_be_replayed(letters, topology)
         return replay(known, topology, letters, now=now, by=by)

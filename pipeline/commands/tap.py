@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -14,6 +12,7 @@ import orjson
 
 from pipeline.archive.folder import Archive
 from pipeline.archive.history import read_history
+from pipeline.commands.moments import just_before
 from pipeline.commands.output import fit, print_json_line, shorten
 from pipeline.commands.reach import reached_mesh
 from pipeline.commands.wanted import Wanted, wanted
@@ -23,12 +22,10 @@ from pipeline.engine.outputs import OPERATION_STREAMS
 from pipeline.engine.record import BEGINNING, Offset, Place, Record
 from pipeline.loading import load_topology
 from pipeline.settings import settings
-from pipeline.tap import ago, now
+from pipeline.tap import now
 from pipeline.tap import tap as listen
-from topology.durations import parse_duration
 from topology.errors import BadInputError, UsageError
 from topology.graph import Stream
-from topology.moments import to_us
 
 _AGAIN_AFTER_S = 1.0
 _RECORDS_PER_READ = 500
@@ -67,7 +64,7 @@ def tap(
     if salvage and since is None:
         msg = "found --salvage without --since, expected both: only the archive can be damaged"
         raise UsageError(msg)
-    begin = None if since is None else _moment(since)
+    begin = None if since is None else just_before("--since", since)
     found = _stream(stream, topology)
     asyncio.run(_follow(found, from_start, begin, salvage, wanted(where, found), count, as_json))
 
@@ -155,24 +152,16 @@ def _print(record: Record, *, as_json: bool) -> None:
 
 
 def _stream(name: str, file: Path | None) -> Stream:
-    streams = {**load_topology(file).streams, **{stream.name: stream for stream in OPERATION_STREAMS}}
+    topology = load_topology(file)
+    streams = {**topology.streams, **{stream.name: stream for stream in OPERATION_STREAMS}}
+    if name in streams and not streams[name].stored:
+        readers = ", ".join(stage.id for stage in topology.consumers_of(name))
+        msg = (
+            f"found stream {name!r}, which is passed on to {readers} in memory and lies nowhere, so that there is nothing to "
+            f"see; tap what that emits, or take `stored: false` from the stream in a new deployment"
+        )
+        raise UsageError(msg)
     if name not in streams:
         msg = f"found stream {name!r}, expected one of {', '.join(streams)}"
         raise UsageError(msg)
     return streams[name]
-
-
-def _moment(text: str) -> Offset:
-    """The offset of a time, or of so long ago; a time without a zone is one of this machine."""
-    with suppress(ValueError):
-        return _just_before(ago(parse_duration(text)).ms)
-    try:
-        return _just_before(to_us(datetime.fromisoformat(text).astimezone()) // 1000)
-    except (OverflowError, ValueError) as error:
-        msg = f"found --since {text!r}, expected a time such as 2026-03-01T12:00 or 2026-03-01T12:00:00Z, or a duration such as 90m"
-        raise UsageError(msg) from error
-
-
-def _just_before(ms: int) -> Offset:
-    """The last offset there can be before a millisecond."""
-    return Offset(ms - 1, 2**64 - 1) if ms > 0 else BEGINNING

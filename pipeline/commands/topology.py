@@ -129,6 +129,7 @@ def _stream(stream: Stream) -> dict[str, Any]:
         "ticks": show_duration(spec.ticks) if spec.ticks else None,
         "retain": show_duration(spec.retain) if spec.retain else None,
         "priority": spec.priority,
+        "stored": spec.stored,
     }
 
 

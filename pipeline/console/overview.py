@@ -148,13 +148,15 @@ class Overseer:
         self._mesh = mesh
         self._consumers: dict[tuple[str, int], list[Place]] = {
             (stage.id, partition): inputs_of(stage, partition)
-            for stage in topology.stages
+            for stage in topology.tasks
             for partition in range(stage.partitions)
         }
         self._places = [
-            (stream.name, partition) for stream in topology.streams.values() for partition in range(stream.partitions)
+            (stream.name, partition) for stream in topology.stored for partition in range(stream.partitions)
         ]
-        self._stages = {stage.id for stage in topology.stages}
+        self._stages = {stage.id for stage in topology.tasks}
+        self._task_of = {each.id: head.id for head in topology.tasks for each in head.chain}
+        self._with = {head.id: tuple(each.id for each in head.chain[1:]) for head in topology.tasks if head.next}
         self._letters = DeadLetters()
         self._before: dict[tuple[str, int], PartitionLine] = {}
         self._looked_s: float | None = None
@@ -175,7 +177,7 @@ class Overseer:
             place = lag.stream, lag.partition
             positions[lag.stage, place] = Position(lag.stage, place, 0, lag.waiting)
         consumers = {**self._consumers, **self._others(positions)}
-        tallies = await oversight.tallies(list(consumers))
+        tallies = await oversight.tallies(list(consumers), self._with)
         reports = await oversight.reports()
         await self._letters.follow(self._mesh)
         letters = Counter(self._owner_of_letter(*letter.owner) for letter in self._letters.letters)
@@ -203,7 +205,8 @@ class Overseer:
         return dict(sorted(others.items()))
 
     def _owner_of_letter(self, stage: str, partition: int) -> tuple[str, int]:
-        return (stage, partition) if stage in self._stages else (SINK + stage, 0)
+        head = self._task_of.get(stage)
+        return (SINK + stage, 0) if head is None else (head, partition)
 
     def _with_rates(self, line: PartitionLine, over_s: float | None) -> PartitionLine:
         if over_s is None:

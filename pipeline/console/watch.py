@@ -32,7 +32,7 @@ class Watch:
 
     def __init__(self, mesh: Mesh, topology: Topology) -> None:
         self._mesh = mesh
-        self._streams = [topology.streams[name] for name in (*STREAMS, _SIGNALS) if name in topology.streams]
+        self._streams = [stream for stream in topology.stored if stream.name in (*STREAMS, _SIGNALS)]
         self._since: dict[str, Offset] = dict.fromkeys((_SIGNALS, DEAD_LETTERS.name), now())
         self._since.update(dict.fromkeys(STREAMS, ago(STORIES_SINCE)))
         self._began = datetime.now(UTC)

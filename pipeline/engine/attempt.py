@@ -11,12 +11,11 @@ from collections.abc import AsyncIterable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from inspect import isasyncgenfunction
 from types import GeneratorType
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
-from topology.agent import Agent
+from topology.agent import Agent, is_plain
 from topology.errors import AiopsError
 from topology.event import Event, Payload
 from topology.payloads.collaboration import HelpRequested
@@ -119,8 +118,7 @@ class PlainAgent:
     @staticmethod
     def is_one(agent_class: type[Agent[Any, Any]]) -> bool:
         """Whether agents of a class are plain, as far as the class tells."""
-        more = any(overrides(agent_class, method) for method in ("learn", "offer_help"))
-        return not more and not isasyncgenfunction(agent_class.process)
+        return is_plain(agent_class)
 
     def conclude(self, event: Event[Payload]) -> Iterable[Payload] | None:
         """What the agent concludes, to be gone through at once; None, and nothing is done, if it waits after all.
@@ -133,7 +131,7 @@ class PlainAgent:
         self._world.event = event
         concluded = self._agent.process(event, self._world)
         if type(concluded) in _GONE_THROUGH_AT_ONCE:
-            return cast("Iterable[Payload]", concluded)
+            return concluded  # type: ignore[return-value]  # a cast would be one more call for each event
         return None if isinstance(concluded, AsyncIterable) else concluded
 
 

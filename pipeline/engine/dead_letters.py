@@ -144,13 +144,13 @@ def drop(known: DeadLetters, topology: Topology, chosen: Iterable[DeadLetter], *
     return _decide(known, topology, list(chosen), _drop_of_one, now=now, by=by)
 
 
-def release(known: DeadLetters, stage: Stage, key: str, *, now: datetime, by: str) -> Decision:
+def release(known: DeadLetters, topology: Topology, stage: Stage, key: str, *, now: datetime, by: str) -> Decision:
     """Release a key all of whose letters have expired."""
     partition = partition_of(key, stage.partitions)
     request = LettersRequested(
         stage=stage.id, after=known.taken.get((stage.id, partition), 0), keys={key: str(_after(known.end))}, by=by
     )
-    output, event_id = _request(stage, partition, request, now)
+    output, event_id = _request(topology, partition, request, now)
     return Decision((), (output,), (event_id,))
 
 
@@ -187,7 +187,7 @@ def _decide(
             output, event_id = _note_of_nobody(known, owner, mine, now)
         else:
             request = of_one(known, stage, _Chosen(owner, mine, others), by)
-            output, event_id = _request(stage, owner[1], request, now)
+            output, event_id = _request(topology, owner[1], request, now)
         outputs.append(output)
         ids.append(event_id)
     return Decision(letters, outputs, ids)
@@ -239,7 +239,7 @@ def _refuse_what_cannot_be_replayed(letter: DeadLetter, topology: Topology) -> N
         raise UsageError(msg)
 
 
-def _request(stage: Stage, partition: int, request: LettersRequested, now: datetime) -> tuple[Output, UUID]:
+def _request(topology: Topology, partition: int, request: LettersRequested, now: datetime) -> tuple[Output, UUID]:
     """The same decision on the same knowledge is one event, however often it is published."""
     event: Event[Payload] = Event(
         id=derived_id("letters-request", partition, request.model_dump_json()),
@@ -247,7 +247,8 @@ def _request(stage: Stage, partition: int, request: LettersRequested, now: datet
         source="command",
         payload=request,
     )
-    return output_for(stage.inputs[0], event, key="", partition=partition), event.id
+    head = topology.task_of(request.stage)  # a stage that does not begin a task hears of it through the one that does
+    return output_for(head.inputs[0], event, key="", partition=partition), event.id
 
 
 def _note_of_nobody(

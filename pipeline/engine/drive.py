@@ -96,7 +96,7 @@ class Driver:
             answers_max: how many questions of a task are answered now; the others stay open over the commit.
         """
         busy = False
-        for stage in self.topology.stages:
+        for stage in self.topology.tasks:
             for partition in range(stage.partitions):
                 busy |= await self._step(stage, partition, count, answers_max)
         return busy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.engine.attempt import overrides
+from pipeline.engine.mesh import within
 from pipeline.engine.outputs import OPERATION_STREAMS
 from pipeline.engine.record import Place
 from topology.graph import Stage, Stream, Topology
@@ -16,9 +17,16 @@ def inputs_of(stage: Stage, partition: int) -> list[Place]:
 
 
 def partitions_of(topology: Topology) -> dict[str, int]:
-    """How many partitions everything has whose keys must stay where they are: what a mesh is told (``Mesh.declare``)."""
-    streams = [*topology.streams.values(), *OPERATION_STREAMS]
-    return {**dict(map(stream_partitions, streams)), **{f"stage {s.id}": s.partitions for s in topology.stages}}
+    """How many partitions everything has whose keys must stay where they are: what a mesh is told (``Mesh.declare``).
+
+    For a stage that runs in the task of another one it is no number of partitions, but says where its state is.
+    """
+    streams = [*topology.stored, *OPERATION_STREAMS]
+    counts = dict(map(stream_partitions, streams))
+    for head in topology.tasks:
+        counts[f"stage {head.id}"] = head.partitions
+        counts.update((f"stage {each.id}", within(head.id)) for each in head.chain[1:])
+    return counts
 
 
 def stream_partitions(stream: Stream) -> tuple[str, int]:

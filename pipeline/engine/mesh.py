@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.engine.record import Commit, Offset, Output, Place, Record, Restored, RestoredPart
+from pipeline.engine.record import Commit, Offset, Output, Place, Record, Restored, RestoredPart, murmur2
 from topology.errors import AiopsError, ConfigurationError, RetryableError
 
 
@@ -23,7 +23,7 @@ class FencedError(AiopsError):
 
 
 class PartitionsChangedError(ConfigurationError):
-    """The topology declares another number of partitions than the deployment has; keys would miss their state."""
+    """The topology declares other partitions, or other tasks, than the deployment has; keys would miss their state."""
 
 
 class LostWritesError(AiopsError):
@@ -57,9 +57,25 @@ class Lag:
     waiting: int
 
 
+def within(head: str) -> int:
+    """What is declared of a stage in place of a number of partitions, when it runs in the task of another stage.
+
+    Its state is there; a negative number, which differs from that of any other stage.
+    """
+    return -1 - murmur2(head.encode())
+
+
 def refuse_other_partitions(known: Mapping[str, int], declared: Mapping[str, int]) -> None:
     """Raise :class:`PartitionsChangedError` where what is declared differs from what is known."""
     changed = [name for name, count in declared.items() if known.get(name, count) != count]
+    moved = [name for name in changed if min(known[name], declared[name]) < 0]
+    if moved:
+        msg = (
+            f"the topology declares {', '.join(moved)} in another task than this deployment has it, and what it remembers is "
+            f"kept where it was. Put `stored` of the stream it reads back, and who writes that; or give the stage a new id, "
+            f"or the deployment another AIOPS_NAMESPACE, and start from nothing there"
+        )
+        raise PartitionsChangedError(msg)
     if changed:
         found = ", ".join(f"{name} with {declared[name]} partitions, not {known[name]}" for name in changed)
         msg = (

@@ -84,7 +84,10 @@ class OutputBuilder:
         self._id = stage.id
         self._partition = partition
         self._late, self._answers = _Route(LATE, EntryCameLate), _Route(ANSWERS, AnswerRecorded)
-        self._routes = {kind: _Route(stream, kind) for kind, stream in stage.routes.items()}
+        self._routes = {
+            kind: _Route(stream, kind) if stream.stored else _RouteWithin(stream, kind, partition)
+            for kind, stream in stage.routes.items()
+        }
 
     def caused_by(self, event: Event[Payload], concluded: Iterable[Payload]) -> Iterator[Output]:
         """Outputs of processing one event, at the event's time."""
@@ -171,6 +174,27 @@ class _Route:
         self.stream, self.partitions, self.key_of = stream.name, stream.partitions, stream.key_of
         # Asking a model for a field it lacks is slow, and most payloads lack this one.
         self.tells_incident = "incident" in kind.model_fields
+
+
+class _RouteWithin(_Route):
+    """The same of a stream that is passed on in memory, and so cannot leave the partition."""
+
+    __slots__ = ("_partition", "_stream")
+
+    def __init__(self, stream: Stream, kind: type[Payload], partition: int) -> None:
+        super().__init__(stream, kind)
+        self._stream, self._partition = stream, partition
+        self.key_of = self._key_that_stays
+
+    def _key_that_stays(self, payload: Payload) -> str:
+        key = self._stream.key_of(payload)
+        if partition_of(key, self.partitions) != self._partition:
+            msg = (
+                f"found {payload.event_type} of {key!r}, which is of another partition, where {self.stream!r} is passed on "
+                f"in memory; let the stage keep the key of what it read, or take `stored: false` from the stream"
+            )
+            raise TopologyError(msg)
+        return key
 
 
 def _result_of(closed: ClosedWindow) -> tuple[str | int, ...]:

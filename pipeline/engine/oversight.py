@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import orjson
@@ -20,7 +21,7 @@ from pipeline.engine.keys import Keys
 from pipeline.engine.mesh import MeshUnavailableError
 from pipeline.engine.record import Place
 from pipeline.engine.redis_answers import Reached, or_unavailable
-from pipeline.engine.rows import EVICTED_ROW, evicted_of
+from pipeline.engine.rows import EVICTED_ROW, evicted_of, following
 
 REPORT_EVERY_S = 2.0
 _AT_ONCE = 500
@@ -129,20 +130,32 @@ class Oversight:
         return sorted(found, key=lambda position: (position.place, position.consumer))
 
     @or_unavailable
-    async def tallies(self, owned: Sequence[tuple[str, int]]) -> list[Tally]:
-        """One for each of these stages and partitions."""
+    async def tallies(
+        self, owned: Sequence[tuple[str, int]], chains: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ) -> list[Tally]:
+        """One for each of these stages and partitions.
+
+        Args:
+            chains: stages that run in the task of another one, by that one's name.
+        """
         found = []
         for some in _slices(owned):
             pipe = self.client.pipeline(transaction=False)
             for stage, partition in some:
                 pipe.get(self._keys.owned(stage, partition, "lease"))
                 pipe.hmget(self._keys.owned(stage, partition, "offsets"), ["~outputs", "~late"])
-                pipe.hget(self._keys.owned(stage, partition, "state"), EVICTED_ROW)
+                pipe.hmget(
+                    self._keys.owned(stage, partition, "state"),
+                    [EVICTED_ROW, *(following(each, EVICTED_ROW) for each in chains.get(stage, ()))],
+                )
             answers = await _answers(pipe)
             told = zip(some, answers[::3], answers[1::3], answers[2::3], strict=True)
             for (stage, partition), token, (outputs, late), evicted in told:
                 owner = token.decode().partition(" ")[2] if token else None
-                found.append(Tally(stage, partition, owner, int(outputs or 0), int(late or 0), evicted_of(evicted)))
+                dropped = dict(evicted_of(evicted[0]))
+                for each, row in zip(chains.get(stage, ()), evicted[1:], strict=True):
+                    dropped.update((f"{each}/{table}", bounds) for table, bounds in evicted_of(row).items())
+                found.append(Tally(stage, partition, owner, int(outputs or 0), int(late or 0), dropped))
         return found
 
     @or_unavailable

@@ -79,7 +79,10 @@ class Pressure:
 
     def __init__(self, mesh: Mesh, topology: Topology, stages: Collection[Stage]) -> None:
         self._mesh = mesh
-        self._outputs = {stage.id: frozenset(stream.name for stream in stage.routes.values()) for stage in stages}
+        self._outputs = {
+            stage.id: frozenset(stream.name for each in stage.chain for stream in each.routes.values())
+            for stage in stages
+        }
         self._back = BackPressure(mesh, topology, frozenset().union(*self._outputs.values()))
         sheds = any(edge.when_full == "shed" for stage in stages for edge in stage.edges.values())
         self._shed_at_s = 0.0 if sheds else float("inf")

@@ -79,6 +79,19 @@ class Record:
         return self.decoded
 
 
+class PassedRecord(Record):
+    """A record that lies nowhere, on its way from one stage to the next in the same task.
+
+    Its offset only counts, so what is to be known of it after a restore goes by its event's id.
+    """
+
+    __slots__ = ("id",)
+
+    def __init__(self, output: Output, offset: Offset) -> None:
+        super().__init__(output.stream, output.partition, offset, output.key, output.event_type, output.value)
+        self.id = output.id
+
+
 def decode_together(records: Iterable[Record], types: Container[str]) -> None:
     """Decode the events of some types at once, which is faster; what cannot be decoded is left to be told singly."""
     unread = [record for record in records if record.decoded is None and record.event_type in types]

@@ -14,7 +14,7 @@ import orjson
 
 from pipeline.engine.outputs import DEAD_LETTERS, dead_letter
 from pipeline.engine.progress import Progress
-from pipeline.engine.record import Offset, Output, Place, Record, output_for
+from pipeline.engine.record import Offset, Output, PassedRecord, Place, Record, output_for
 from pipeline.engine.rows import Rows
 from pipeline.engine.verdict import RecordId, Verdict
 from topology.codec import decode, encode
@@ -255,7 +255,9 @@ class Replays:
 
 def id_of(record: Record) -> RecordId:
     """What names a record in verdicts.  A letter is not the record it was: the verdict on that one does not count."""
-    return (PLACE, record.at) if isinstance(record, Letter) else ((record.stream, record.partition), record.offset)
+    if isinstance(record, Letter):
+        return PLACE, record.at
+    return (record.stream, record.partition), record.id if isinstance(record, PassedRecord) else record.offset
 
 
 def _type_of(value: bytes) -> str:

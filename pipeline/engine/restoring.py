@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pipeline.engine.chain import task_for
 from pipeline.engine.inputs import inputs_of
 from pipeline.engine.mesh import Lease, Mesh
 from pipeline.engine.rows import Remembered
@@ -69,7 +70,7 @@ async def restored_task(
         part = await mesh.restore_more(lease, more)
         more = part.more
         with _or_halted(name):
-            remembered.rows.restore(part.state, last=not more)
+            remembered.restore(part.state, last=not more)
         progress.rows += len(part.state)
         if clock.time() - told_s >= _TELL_EVERY_S:
             told_s = clock.time()
@@ -77,8 +78,9 @@ async def restored_task(
     if told_s > begun_s:
         log.info("%s is restored: %s rows in %.1f s", name, f"{progress.rows:,}", clock.time() - begun_s)
     with _or_halted(name):
-        task = PartitionTask(stage, lease.partition, remembered, memory)
-        await task.agent.initialize()
+        task = task_for(stage, lease.partition, remembered, memory)
+        for agent in task.agents:
+            await agent.initialize()
     return task
 
 

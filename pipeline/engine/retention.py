@@ -63,11 +63,11 @@ class Janitor:
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._mesh = mesh
-        self._streams = [*topology.streams.values(), *OPERATION_STREAMS]
+        self._streams = [*topology.stored, *OPERATION_STREAMS]
         self._readers: dict[Place, list[tuple[str, int, Place]]] = {
             (stream.name, partition): [] for stream in self._streams for partition in range(stream.partitions)
         }
-        for stage in topology.stages:
+        for stage in topology.tasks:
             for stream in stage.inputs:
                 for place in _places(stream):
                     self._readers[place].append((stage.id, place[1], place))

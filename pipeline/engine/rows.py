@@ -13,6 +13,8 @@ from topology.state import BoundedState, BoundState
 
 _ENGINE = "~"
 """Rows of the engine's own begin with it; a table's name cannot."""
+_FOLLOWING = "~~"
+"""Rows of stages that do not begin a task begin with it, and with their name: one task has one set of rows."""
 EVICTED_ROW = "~evicted"
 """Says how many keys tables had to drop, for those who look on."""
 
@@ -108,12 +110,37 @@ class Remembered:
     """What a task begins with: a new agent, its tables as far as they are restored, offsets and answers.
 
     Args:
-        restored: with all rows, or with the first of them; the others are put into ``rows``.
+        restored: with all rows, or with the first of them; the others are put in with :meth:`restore`.
+
+    Attributes:
+        next: the same of the stage that follows in the same task.
     """
 
     def __init__(self, stage: Stage, restored: Restored) -> None:
         self.agent = stage.new_agent()
         self.rows = Rows(self.agent.tables)
-        self.rows.restore(restored.state, last=not restored.more)
         self.offsets: Mapping[Place, Offset] = restored.offsets
         self.answers: Mapping[str, Any] = restored.answers
+        self._stage = stage
+        self.next = None if stage.next is None else Remembered(stage.next, Restored(more=1))
+        self.restore(restored.state, last=not restored.more)
+
+    def restore(self, part: Mapping[str, bytes], *, last: bool) -> None:
+        """Take over stored rows, some or all of them."""
+        alone = self.next is None and self._stage.begins_task
+        self.rows.restore(part if alone else rows_of_stage(self._stage, part), last=last)
+        if self.next is not None:
+            self.next.restore(part, last=last)
+
+
+def following(stage: str, row: str) -> str:
+    """The name that a row of a stage which does not begin a task has among the rows of its task."""
+    return f"{_FOLLOWING}{stage}/{row}"
+
+
+def rows_of_stage(stage: Stage, of_task: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """A stage's rows among those of its task, by their own names."""
+    if stage.begins_task:
+        return {row: value for row, value in of_task.items() if not row.startswith(_FOLLOWING)}
+    mine = following(stage.id, "")
+    return {row.removeprefix(mine): value for row, value in of_task.items() if row.startswith(mine)}

@@ -35,6 +35,7 @@ from pipeline.engine.verdict import (
     Window,
     WindowPoisonedError,
 )
+from topology.agent import Agent
 from topology.graph import Stage
 from topology.payloads.operation import TickPassed
 
@@ -72,6 +73,11 @@ class PartitionTask:
             for place, offset in remembered.offsets.items()
         }
         self.entrance = Entrance.of(stage, partition, self._progress)
+
+    @property
+    def agents(self) -> Sequence[Agent[Any, Any]]:
+        """Those that run in this task."""
+        return (self.agent,)
 
     @property
     def positions(self) -> Mapping[Place, Offset]:

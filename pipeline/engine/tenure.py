@@ -274,7 +274,8 @@ class Tenure:
             self._drop(place)
             self.asker.cancel(place)
             if owned is not None:
-                await owned.task.agent.shutdown()
+                for agent in owned.task.agents:
+                    await agent.shutdown()
         await self.mesh.release(*leases)
 
     def _drop(self, place: Place) -> None:

@@ -31,8 +31,8 @@ class Verdict:
 KEY_PARKED = Verdict("KeyParked", "an earlier event of this key is in the dead letters; replay or drop it first")
 Window = tuple[str, str, int, int, int | None]
 """A closed window: table, key, start, end; and of an early result its revision, so that the final one is judged anew."""
-RecordId = tuple[Place, Offset]
-"""Where a record lies."""
+RecordId = tuple[Place, Offset | str]
+"""Where a record lies; of one that lies nowhere, its event's id."""
 
 
 def window_of(closed: ClosedWindow) -> Window:
@@ -65,6 +65,11 @@ class Memory:
     to_ask: list[OpenQuestion] = field(default_factory=list)
     verdicts: dict[RecordId | Window, Verdict] = field(default_factory=dict)
     careful: bool = False
+    _following: dict[str, Memory] = field(default_factory=dict)
+
+    def of(self, stage: str) -> Memory:
+        """The same of a stage that runs in the same task."""
+        return self._following.setdefault(stage, Memory())
 
     def wait_for(self, question: OpenQuestion, record: RecordId) -> None:
         """A record waits for an answer; each answer is asked for once."""

@@ -60,7 +60,7 @@ class Worker:
         wanted = None if stages is None else set(stages)
         self._mesh = mesh
         self._partitions = partitions_of(topology)
-        mine = [stage for stage in topology.stages if wanted is None or stage.id in wanted]
+        mine = [head for head in topology.tasks if wanted is None or any(each.id in wanted for each in head.chain)]
         self._asker = Asker(handlers, mine)
         self._turns = Turns(mesh, mine)
         self._pressure = Pressure(mesh, topology, mine)

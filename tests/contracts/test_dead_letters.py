@@ -225,7 +225,7 @@ async def test_a_key_whose_letters_have_expired_is_released(kind: str, request: 
         await mesh.trim(("dead-letters", 0), letters.end._replace(seq=letters.end.seq + 1))
         gone = await known(mesh)
         assert gone.letters == []
-        await ask_for(run, release(letters, run.topology.stage("number"), "a", now=NOW, by="me"))
+        await ask_for(run, release(letters, run.topology, run.topology.stage("number"), "a", now=NOW, by="me"))
         await publish(run, (5, "a", "info"))
         assert [each[1:] for each in await lines(run) if each[0] == "a"] == [("1", 1), ("5", 2)]
 
