@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
 from pipeline.engine.record import Record
 from topology.condition import Condition, ConditionError, Test
 from topology.errors import BadInputError, UsageError
+from topology.event import Payload
 from topology.graph import Stream
 from topology.payloads import TickPassed
 from topology.registry import registered
@@ -26,8 +27,13 @@ def wanted(where: str | None, stream: Stream) -> Wanted:
     """
     if where is None:
         return lambda record: record.event_type != TickPassed.event_type
+    return wanted_of(where, stream.carries)
+
+
+def wanted_of(where: str, carried: Iterable[type[Payload]]) -> Wanted:
+    """What is asked for of streams that carry these payloads; see :func:`wanted`."""
     if not _TYPES.fullmatch(where):
-        return _where_it_holds(where, stream)
+        return _where_it_holds(where, carried)
     known = [payload.event_type for payload in registered()]
     if not any(fnmatchcase(event_type, where) for event_type in known):
         msg = f"found --where {where!r}, expected one of {', '.join(known)}, a part with *, or a condition"
@@ -35,12 +41,12 @@ def wanted(where: str | None, stream: Stream) -> Wanted:
     return lambda record: fnmatchcase(record.event_type, where)
 
 
-def _where_it_holds(text: str, stream: Stream) -> Wanted:
+def _where_it_holds(text: str, carried: Iterable[type[Payload]]) -> Wanted:
     tests: dict[str, Test] = {}
     refusal: ConditionError | None = None
     try:
         condition = Condition.parse(text)
-        for payload in sorted(stream.carries, key=lambda each: each.event_type):
+        for payload in sorted(carried, key=lambda each: each.event_type):
             try:
                 tests[payload.event_type] = condition.for_payload(payload)
             except ConditionError as error:  # of several types only some have the field
