@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -75,15 +76,42 @@ class Sum(Agent[MetricSampled, AnomalyDetected]):
         )
 
 
-CHAINED = {**AGENTS, "chained:Split": Split, "chained:Sum": Sum}
+class MendedSplit(Split):
+    """The next release, which takes everything."""
+
+    def process(
+        self, event: Event[MetricSampled | LogWritten], world: World
+    ) -> Iterable[MetricSampled | AnomalyDetected]:
+        payload = event.payload
+        if isinstance(payload, MetricSampled) and payload.metric == "poison-split":
+            event = replace(event, payload=payload.model_copy(update={"metric": "mended"}))
+        yield from super().process(event, world)
+
+
+class MendedSum(Sum):
+    """The next release, which takes everything."""
+
+    def process(self, event: Event[MetricSampled], world: World) -> Iterable[AnomalyDetected]:
+        mended = event.payload.model_copy(update={"metric": event.payload.metric.replace("poison:", "mended:")})
+        yield from super().process(replace(event, payload=mended), world)
+
+
+CHAINED = {
+    **AGENTS,
+    "chained:Split": Split,
+    "chained:Sum": Sum,
+    "chained:MendedSplit": MendedSplit,
+    "chained:MendedSum": MendedSum,
+}
 
 
 def chain(
-    *, stored: bool, on_poison: Policy = "park-key", lateness_s: int = 0, partitions: int = 2, **head: Any
+    *, stored: bool, on_poison: Policy = "park-key", lateness_s: int = 0, partitions: int = 2, mended: bool = False
 ) -> Topology:
-    """signals -> split -> [samples] -> sum -> [counted] -> forward -> numbered; split also tells lines on ``lines``."""
+    """signals -> split -> [samples] -> sum -> [counted] -> forward -> numbered; split also tells lines, on ``lines``."""
+    release = "Mended" if mended else ""
 
-    def stage(stage_id: str, agent: str, consumes: Any, emits: Sequence[str], **more: Any) -> StageSpec:
+    def stage(stage_id: str, agent: str, consumes: str, *emits: str, **more: Any) -> StageSpec:
         return StageSpec.model_validate(
             {"id": stage_id, "agent": agent, "consumes": consumes, "emits": emits, "on_poison": on_poison, **more}
         )
@@ -101,9 +129,9 @@ def chain(
             "numbered": stream("AnomalyDetected"),
         },
         stages=(
-            stage("split", "chained:Split", "signals", ["samples", "lines"], **head),
-            stage("sum", "chained:Sum", "samples", ["counted"], lateness=timedelta(seconds=lateness_s)),
-            stage("forward", "counting:Forward", "counted", ["numbered"]),
+            stage("split", f"chained:{release}Split", "signals", "samples", "lines"),
+            stage("sum", f"chained:{release}Sum", "samples", "counted", lateness=timedelta(seconds=lateness_s)),
+            stage("forward", "counting:Forward", "counted", "numbered"),
         ),
     )
     return resolve(spec, lambda name: CHAINED[name])
