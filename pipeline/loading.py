@@ -13,6 +13,8 @@ from topology.parse import ParsedTopology, parse
 from topology.resolve import resolve
 
 SHIPPED = "incident_loop.yaml"
+TESTS_SUFFIX = ".test.yaml"
+"""What the name of a topology's tests ends with, beside it: those of `my_loop.yaml` are in `my_loop.test.yaml`."""
 
 
 def load_topology(path: Path | None = None) -> Topology:
@@ -31,13 +33,33 @@ def read_topology(path: Path | None = None) -> ParsedTopology:
         ConfigurationError: the file cannot be read, or it is not a topology.
     """
     if path is None:
-        return parse((files("topology") / SHIPPED).read_text(encoding="utf-8"), SHIPPED)
+        return parse(_shipped(SHIPPED), SHIPPED)
+    return parse(_read(path, "topology"), str(path))
+
+
+def read_tests(topology: Path | None = None, tests: Path | None = None) -> tuple[str, str]:
+    """The text of the tests of a topology, by default of those beside it, and the name of their file.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    if topology is None and tests is None:
+        name = str(Path(SHIPPED).with_suffix(TESTS_SUFFIX))
+        return _shipped(name), name
+    path = tests or (topology or Path(SHIPPED)).with_suffix(TESTS_SUFFIX)
+    return _read(path, "tests"), str(path)
+
+
+def _shipped(name: str) -> str:
+    return (files("topology") / name).read_text(encoding="utf-8")
+
+
+def _read(path: Path, what: str) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"cannot read the topology {path}: {error}"
+        msg = f"cannot read the {what} {path}: {error}"
         raise ConfigurationError(msg) from error
-    return parse(text, str(path))
 
 
 def load_agent(name: str) -> object:

@@ -52,19 +52,19 @@ def _show(found: object) -> str:
 
 
 def _wanted(model: type[BaseModel], loc: Path) -> str:
-    owner = _model_at(model, loc[:-1])
+    owner = model_at(model, loc[:-1])
     field = owner.model_fields.get(str(loc[-1])) if owner else None
     described = f" ({field.description})" if field and field.description else ""
     return f"{loc[-1]}{described}"
 
 
 def _keys_at(model: type[BaseModel], loc: Path) -> list[str]:
-    owner = _model_at(model, loc)
+    owner = model_at(model, loc)
     return list(owner.model_fields) if owner else []
 
 
-def _model_at(model: type[BaseModel], loc: Path) -> type[BaseModel] | None:
-    """The model that describes the value at a path inside another model's data."""
+def model_at(model: type[BaseModel], loc: Path) -> type[BaseModel] | None:
+    """The model that describes the value at a path inside another model's data; None when none does."""
     current: Any = model
     for part in loc:
         current = _inner(current, part)

@@ -6,13 +6,16 @@ Reading the file is the caller's: text in, declaration out.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from topology.defects import BrokenTopologyError, Defect, Places
 from topology.explain import explain
 from topology.spec import TopologySpec
 from topology.yaml_text import read_yaml
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,27 @@ def parse(text: str, origin: str = "topology") -> ParsedTopology:
     Raises:
         BrokenTopologyError: not YAML, or not the form of ``topology.spec``; every defect is in it, with its line.
     """
+    return ParsedTopology(*read_declared(text, origin, TopologySpec, first="name"))
+
+
+def read_declared(text: str, origin: str, model: type[M], *, first: str) -> tuple[M, Places]:
+    """What a YAML text declares in the form of a model, and where each part of it was written.
+
+    Args:
+        first: the key such a text usually begins with.
+
+    Raises:
+        BrokenTopologyError: not YAML, or not of this form; every defect is in it, with its line.
+    """
     data, places = read_yaml(text, origin)
     if not isinstance(data, dict):
         found = "nothing" if data is None else f"{type(data).__name__}"
-        expected = "a mapping with name, streams and stages"
-        raise BrokenTopologyError([Defect(origin, 1, (), found, expected, "start with `name: ...`")])
+        required = [name for name, field in model.model_fields.items() if field.is_required()]
+        expected = (
+            f"a mapping with {' and '.join([', '.join(required[:-1]), required[-1]] if required[1:] else required)}"
+        )
+        raise BrokenTopologyError([Defect(origin, 1, (), found, expected, f"start with `{first}: ...`")])
     try:
-        spec = TopologySpec.model_validate(data)
+        return model.model_validate(data), places
     except ValidationError as error:
-        raise BrokenTopologyError(explain(error, TopologySpec, places)) from error
-    return ParsedTopology(spec, places)
+        raise BrokenTopologyError(explain(error, model, places)) from error

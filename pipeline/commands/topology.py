@@ -1,4 +1,4 @@
-"""``aiops topology``: is it right, what does it look like, what may be written in it?"""
+"""``aiops topology``: is it right, what does it look like, what may be written in it, does it do what it should?"""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pipeline.commands.output import counted, print_json
+from pipeline.commands.topology_test import topology_test
 from pipeline.loading import SHIPPED, load_agent, load_topology, read_topology
 from pipeline.main import BAD_CONFIGURATION
 from topology.check import check as defects_of
@@ -25,7 +26,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group()
 def topology() -> None:
-    """Check, describe or export the schema of a topology; FILE is by default the one that ships."""
+    """Check, show and test a topology; FILE is by default the one that ships."""
 
 
 @topology.command()
@@ -87,6 +88,9 @@ def schema(events: bool, file: Path | None, as_json: bool) -> None:
         print_json(event_schemas())
     else:
         print_json(topology_schema({stage.spec.agent: stage.agent_class for stage in load_topology(file).stages}))
+
+
+topology.add_command(topology_test)
 
 
 def _defects(file: Path | None) -> tuple[Defect, ...]:

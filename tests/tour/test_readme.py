@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from agents.ports import RecallProblem, Recollection
 from pipeline.engine.asking import Handlers
 from pipeline.engine.drive import Driver
 from pipeline.loading import load_topology
-from pipeline.main import VERBS
+from pipeline.main import VERBS, aiops
 from tests.tour.small_world import NOON, said
 from topology.moments import to_us
 from topology.payloads import PatternMatched
@@ -58,6 +60,17 @@ def test_the_example_fits_the_shipped_topology(my_loop: Path) -> None:
     )
 
     assert (done.returncode, done.stdout) == (0, "my_loop.yaml: 0 errors, 0 warnings or notes\n"), done.stderr
+
+
+def test_the_examples_test_passes(my_loop: Path) -> None:
+    before, begin, rest = README.partition("    tests:\n      - name:")
+    example = textwrap.dedent((begin + rest).partition("\n\n")[0])
+    my_loop.with_name("my_loop.test.yaml").write_text(example)
+
+    result = CliRunner().invoke(aiops, ["topology", "test", str(my_loop)])
+
+    assert before
+    assert result.stdout.splitlines()[-1].endswith("my_loop.test.yaml: 1 passed, 0 failed"), result.output
 
 
 async def nothing_known(question: RecallProblem) -> Recollection:
