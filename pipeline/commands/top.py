@@ -113,6 +113,7 @@ def _as_json(overview: Overview, partitions: bool) -> dict[str, Any]:
 def _stage_as_json(stage: StageLine, partitions: bool) -> dict[str, Any]:
     said = {
         "stage": stage.stage,
+        "following": list(stage.following),
         **_numbers(stage),
         "partitions": len(stage.partitions),
         "states": dict(stage.states),

@@ -63,10 +63,15 @@ class PartitionLine:
 
 @dataclass(frozen=True, slots=True)
 class StageLine:
-    """A stage, or a sink: the sum of its partitions."""
+    """A stage, or a sink: the sum of its partitions.
+
+    Attributes:
+        following: the stages that run in the same task, whose outputs and dead letters are counted here.
+    """
 
     stage: str
     partitions: Sequence[PartitionLine]
+    following: Sequence[str] = ()
 
     @property
     def lag(self) -> int:
@@ -194,7 +199,7 @@ class Overseer:
         lines = [self._with_rates(line, over_s) for line in lines]
         self._before = {(line.stage, line.partition): line for line in lines}
         self._looked_s = now_s
-        return Overview(over_s, _by_stage(lines), _workers(lines, reports))
+        return Overview(over_s, _by_stage(lines, self._with), _workers(lines, reports))
 
     def _others(self, positions: Mapping[tuple[str, Place], Position]) -> dict[tuple[str, int], list[Place]]:
         """Who reads these streams without being a stage of the topology; it owns all its partitions as one."""
@@ -247,11 +252,11 @@ def _state(tally: Tally, reports: Mapping[str, Report]) -> tuple[State, str]:
     return ("stalled", report.stalled[name]) if name in report.stalled else ("runs", "")
 
 
-def _by_stage(lines: Sequence[PartitionLine]) -> list[StageLine]:
+def _by_stage(lines: Sequence[PartitionLine], following: Mapping[str, Sequence[str]]) -> list[StageLine]:
     stages: dict[str, list[PartitionLine]] = {}
     for line in lines:
         stages.setdefault(line.stage, []).append(line)
-    return [StageLine(stage, partitions) for stage, partitions in stages.items()]
+    return [StageLine(stage, partitions, following.get(stage, ())) for stage, partitions in stages.items()]
 
 
 def _workers(lines: Sequence[PartitionLine], reports: Mapping[str, Report]) -> list[WorkerLine]:

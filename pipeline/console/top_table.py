@@ -18,7 +18,8 @@ def stages_table(overview: Overview) -> RenderableType:
     """One line per stage."""
     table = _table("stage", "partitions")
     for stage in overview.stages:
-        table.add_row(_name(stage.stage), str(len(stage.partitions)), *_numbers(stage), _states(stage))
+        name = " + ".join((_name(stage.stage), *stage.following))
+        table.add_row(name, str(len(stage.partitions)), *_numbers(stage), _states(stage))
     return Group(table, *_workers(overview))
 
 

@@ -194,7 +194,7 @@ class Run:
         """How many records wait for somebody."""
         consumers = [
             (stage.id, partition, (stream.name, partition))
-            for stage in self.topology.stages
+            for stage in self.topology.tasks
             for stream in stage.inputs
             for partition in range(stage.partitions)
         ]

@@ -109,7 +109,7 @@ async def idle(mesh: Mesh, graph: Topology) -> bool:
     """Whether nothing waits for any stage."""
     consumers = [
         (stage.id, partition, place)
-        for stage in graph.stages
+        for stage in graph.tasks
         for partition in range(stage.partitions)
         for place in inputs_of(stage, partition)
     ]
