@@ -1,1 +1,1 @@
-"""Where events end up: stores and recordings, each behind the same small protocol."""
+"""Where events end up: stores, behind one small protocol."""
