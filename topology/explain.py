@@ -34,13 +34,14 @@ def _defect(details: ErrorDetails, model: type[BaseModel], places: Places, at: P
         known = _keys_at(model, loc[:-1])
         remedy = did_you_mean(str(loc[-1]), known, "remove it, or check its indentation")
         return places.defect(path, found="an unknown key", expected=f"one of {show_names(known)}", remedy=remedy)
-    expected = details["msg"].removeprefix("Input should be ")
+    found, expected = _show(details["input"]), details["msg"].removeprefix("Input should be ")
     if kind == "value_error":
-        # Our own validators say "found ..., expected ...": the value is shown once only.
-        expected = expected.removeprefix("Value error, ").split(", expected ")[-1]
+        # Our own validators say "found ..., expected ...", and know better what of the value is wrong.
+        said, _, wanted = expected.removeprefix("Value error, ").rpartition(", expected ")
+        found, expected = said.removeprefix("found ") or found, wanted
     elif kind == "string_pattern_mismatch":
         expected = f"text of the form {details['ctx']['pattern']}"
-    return places.defect(path, found=_show(details["input"]), expected=expected, remedy="change it")
+    return places.defect(path, found=found, expected=expected, remedy="change it")
 
 
 def _show(found: object) -> str:

@@ -88,7 +88,7 @@ def test_what_fits_has_no_defects(tiny: Topology) -> None:
         (
             " every: 1s,",
             "",
-            "tiny.test.yaml:6: error: tests[0].given[0]: found a mapping, expected both or neither; change it",
+            "tiny.test.yaml:6: error: tests[0].given[0]: found one of `every` and `times`, expected both or neither; change it",
         ),
         (
             "until: 5s",
