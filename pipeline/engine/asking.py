@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipeline.engine.attempt import AnswerFailedError, OpenQuestion
-from topology.errors import ConfigurationError, RetryableError
+from topology.errors import AiopsError, ConfigurationError, RetryableError
 from topology.graph import Stage
 from topology.question import Question
 from topology.spec import RetrySpec
@@ -51,6 +51,10 @@ def failed(question: Question[Any], error: Exception, retry: RetrySpec) -> Answe
     return AnswerFailedError(f"{type(question).__name__} was not answered: {error}", attempts)
 
 
+class BrokenOffError(AiopsError):
+    """Who was to answer ended as if it had been cancelled, which nobody did."""
+
+
 class Asker:
     """Puts the questions of tasks to the world, and keeps the answers until their events are done.
 
@@ -84,7 +88,14 @@ class Asker:
 
     async def _ask(self, stage: str, question: OpenQuestion, retry: RetrySpec) -> Any:
         async with self._room.get(stage, nullcontext()):
-            return await ask(self._handlers, question.question, retry)
+            try:
+                return await ask(self._handlers, question.question, retry)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                msg = "whoever was to answer broke off, as something it waited for was cancelled"
+                raise BrokenOffError(msg) from error  # or nobody would hear of it, and the key would wait for ever
 
     def forget(self, asker: tuple[str, int], keys: Iterable[str]) -> None:
         """What came of these answers is committed, or there will be none."""

@@ -274,8 +274,7 @@ class Tenure:
             self._drop(place)
             self.asker.cancel(place)
             if owned is not None:
-                for agent in owned.task.agents:
-                    await agent.shutdown()
+                await _shut_down(owned)
         await self.mesh.release(*leases)
 
     def _drop(self, place: Place) -> None:
@@ -285,3 +284,11 @@ class Tenure:
         owned = self.holdings.pop(place, None)
         for asking in owned.asking if owned is not None else ():
             asking.cancel()
+
+
+async def _shut_down(owned: Owned) -> None:
+    for agent in owned.task.agents:
+        try:
+            await agent.shutdown()
+        except Exception:  # its last commit is made; the others must not suffer
+            log.exception("an agent of %s/%s could not shut down", *owned.place)

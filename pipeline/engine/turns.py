@@ -3,7 +3,7 @@
 A stage is as urgent as the most urgent stream it reads.  Every task has its turn, the more urgent ones before the others;
 and between turns of less urgent ones it is looked whether something urgent has come, which then goes first.  So what is
 urgent waits for a step of something else at each stage on its way (for several, if they take a few milliseconds only), and
-everything else goes on.
+everything else goes on.  A round that takes too long is broken off, and gone on with where it was.
 """
 
 from __future__ import annotations
@@ -33,10 +33,16 @@ class Turns:
         self._most = max(self._urgency.values(), default=0)
         self._alike = len(set(self._urgency.values())) < 2
         self._looked_at_s = 0.0
+        self._left: frozenset[tuple[str, int]] = frozenset()
 
     def order(self, ready: Sequence[Owned]) -> Sequence[Owned]:
-        """The more urgent first."""
-        return ready if self._alike else sorted(ready, key=lambda owned: -self._urgency[owned.stage.id])
+        """Who steps in this round, or in the rest of the one that was broken off; the more urgent first."""
+        left = [owned for owned in ready if owned.place in self._left] if self._left else ()
+        return self._by_urgency(left or ready)
+
+    def break_off(self, left: Sequence[Owned]) -> None:
+        """The round ends here; those who are left have their turns before anybody has another one."""
+        self._left = frozenset(owned.place for owned in left)
 
     def read_at(self, now_s: float) -> None:
         """Everything was read just now."""
@@ -66,4 +72,7 @@ class Turns:
             if owned.task is task:  # one restored meanwhile must not skip what lies before it
                 owned.offer(records)
         self._looked_at_s = now_s
-        return self.order(urgent), len(records)
+        return self._by_urgency(urgent), len(records)
+
+    def _by_urgency(self, ready: Sequence[Owned]) -> Sequence[Owned]:
+        return ready if self._alike else sorted(ready, key=lambda owned: -self._urgency[owned.stage.id])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import orjson
 
@@ -68,6 +69,7 @@ class Worker:
         self._watchdog = Watchdog(mesh, stalled_s=stalled_s)
         self._wake = asyncio.Event()
         self._stopping = False
+        self._failure: Exception | None = None
         self.counts = WorkerCounts()
         self._tenure = Tenure(
             mesh,
@@ -120,7 +122,7 @@ class Worker:
             LostWritesError: the mesh's server lost writes; somebody must decide.
             PartitionsChangedError: keys would miss their state; nothing was done.
         """
-        self._stopping = False
+        self._stopping, self._failure = False, None
         look_for_cycles_rarely()
         reader = Reader(self._mesh, self._owned, self._wake)
         clock = asyncio.get_running_loop()
@@ -138,6 +140,8 @@ class Worker:
                 if reader.members_changed:
                     self._tenure.hurry()
                 await self._step()
+                if self._failure is not None:
+                    raise self._failure
         except MeshUnavailableError:
             self._tenure.drop_all()  # not given back: run again, it goes on with them, and with what it has asked
             raise
@@ -150,11 +154,14 @@ class Worker:
         self._turns.read_at(clock.time())
         until_s = clock.time() + BUSY_S
         while ready := [owned for owned in self._owned.values() if self._may_step(owned)]:
-            for owned in self._turns.order(ready):
+            turns, had = self._turns.order(ready), 0
+            while had < len(turns) and (not had or clock.time() <= until_s):
+                owned, had = turns[had], had + 1
                 if self._tenure.holds(owned):
                     await self._step_one(owned)
                 if self._turns.look_is_due(owned, clock.time()):
                     await self._let_pass(owned)
+            self._turns.break_off(turns[had:])
             if clock.time() > until_s:
                 self._wake.set()
                 break
@@ -219,16 +226,24 @@ class Worker:
         retry = owned.stage.spec.retry
         try:
             answer = await self._asker.answer(owned.place, question, retry)
-            await self._record(owned, question.key, orjson.dumps(answer))
-        except FencedError as fenced:
-            if self._tenure.holds(owned):
-                self._tenure.fenced(owned.place, fenced)
+            written = orjson.dumps(answer)
         except Exception as error:  # noqa: BLE001 - the task's boundary: the event becomes a dead letter with this reason
             owned.task.answer(question, failed(question.question, error, retry))
             self._asker.forget(owned.place, [question.key])
         else:
-            owned.task.answer(question, answer)
+            await self._take_answer(owned, question, answer, written)
         self._wake.set()
+
+    async def _take_answer(self, owned: Owned, question: OpenQuestion, answer: Any, written: bytes) -> None:
+        try:
+            await self._record(owned, question.key, written)
+        except FencedError as fenced:
+            if self._tenure.holds(owned):
+                self._tenure.fenced(owned.place, fenced)
+        except Exception as error:  # noqa: BLE001 - the mesh's, not the event's: the worker ends with it
+            self._failure = error
+        else:
+            owned.task.answer(question, answer)
 
     async def _record(self, owned: Owned, key: str, answer: bytes) -> None:
         while True:

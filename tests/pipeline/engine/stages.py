@@ -139,14 +139,14 @@ class CarriesOn(Agent[LogWritten, AnomalyDetected]):
             yield told(event.payload.service, report.detail)
 
 
-def topology_of(agent: type[Agent[Any, Any]], **settings: object) -> Topology:
-    """signals -> the agent -> findings, in one partition."""
+def topology_of(agent: type[Agent[Any, Any]], *, partitions: Any = 1, **settings: object) -> Topology:
+    """signals -> the agent -> findings, in one partition or more."""
     stage = {"id": "stage", "agent": "stages:Agent", "consumes": "signals", "emits": "findings", **settings}
     spec = TopologySpec(
         name="one-stage",
         streams={
-            "signals": StreamSpec(carries=("MetricSampled", "LogWritten"), partitions=1),
-            "findings": StreamSpec(carries=("AnomalyDetected",), partitions=1),
+            "signals": StreamSpec(carries=("MetricSampled", "LogWritten"), partitions=partitions),
+            "findings": StreamSpec(carries=("AnomalyDetected",), partitions=partitions),
         },
         stages=(StageSpec.model_validate(stage),),
     )

@@ -1,0 +1,93 @@
+"""What a worker makes of agents, answerers and servers that do what they should not; on a memory mesh, in real time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+import pytest
+
+from agents.ports import ExecuteAction, ExecutionReport
+from pipeline.engine.memory import MemoryMesh
+from pipeline.engine.mesh import Lease, LostWritesError
+from tests.contracts.counting import line, sample
+from tests.pipeline.engine.stages import Picky, topology_of
+from tests.pipeline.engine.working import asking, events, idle, publish, running, worker
+from tests.polling import eventually
+from topology.agent import World
+from topology.event import Event
+from topology.payloads import AnomalyDetected, MetricSampled
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def test_many_partitions_of_a_slow_agent_do_not_cost_the_lease() -> None:
+    class Slow(Picky):
+        def process(self, event: Event[MetricSampled], world: World) -> Iterable[AnomalyDetected]:
+            time.sleep(0.001)
+            return super().process(event, world)
+
+    graph, mesh = topology_of(Slow, partitions=20), MemoryMesh(now_ms)
+    await publish(mesh, graph, [sample(n, f"s{n % 200}", n) for n in range(2_000)])
+    one = worker(mesh, graph, lease_s=1.0)  # a turn of each takes two seconds
+    async with running(one):
+        await eventually(lambda: idle(mesh, graph), saying="everything is committed", within_s=30)
+    assert one.counts.fenced == 0
+    assert len(await events(mesh, graph, "findings")) == 2_000
+
+
+class Forgetful(MemoryMesh):
+    """Finds out that its server lost writes when the next answer is to be recorded."""
+
+    async def record_answer(self, lease: Lease, key: str, answer: bytes) -> None:
+        msg = "the server does not know event 7-0 of elsewhere/3"
+        raise LostWritesError(msg)
+
+
+async def test_an_answer_that_cannot_be_kept_since_the_server_lost_writes_ends_the_run_and_blames_no_event() -> None:
+    graph, mesh = asking(), Forgetful(now_ms)
+    await publish(mesh, graph, [line(1, "a", 1)])
+    with pytest.raises(LostWritesError):
+        await asyncio.wait_for(worker(mesh, graph).run(), 10)
+    assert await events(mesh, graph, "dead-letters") == []
+
+
+class GivesUp:
+    """Ends as what it waited for was cancelled."""
+
+    async def __call__(self, question: ExecuteAction) -> ExecutionReport:
+        waiting = asyncio.create_task(asyncio.sleep(60))
+        waiting.cancel()
+        await waiting
+        raise AssertionError
+
+
+async def test_who_answers_with_a_cancellation_has_not_answered() -> None:
+    graph, mesh = asking(), MemoryMesh(now_ms)
+    async with running(worker(mesh, graph, GivesUp())):
+        await publish(mesh, graph, [line(1, "a", 1)])
+        await eventually(lambda: idle(mesh, graph), saying="the event is given up")
+    (letter,) = await events(mesh, graph, "dead-letters")
+    assert "cancelled" in letter.payload.reason
+
+
+async def test_an_agent_that_cannot_shut_down_keeps_no_partition_from_being_given_back() -> None:
+    class Clinging(Picky):
+        async def shutdown(self) -> None:
+            msg = "not yet"
+            raise RuntimeError(msg)
+
+    graph, mesh = topology_of(Clinging, partitions=4), MemoryMesh(now_ms)
+    one, two = worker(mesh, graph, name="one", lease_s=60), worker(mesh, graph, name="two", lease_s=60)
+
+    def both_have_two() -> bool:
+        return [len(one.owned), len(two.owned)] == [2, 2]
+
+    async with running(one):
+        await eventually(lambda: len(one.owned) == 4 and not one.restoring, saying="one has everything")
+        async with running(two):
+            await eventually(both_have_two, saying="they share", seen=lambda: (one.owned, two.owned))
+        await eventually(lambda: len(one.owned) == 4, saying="what two had was given back")
