@@ -188,12 +188,22 @@ class PartitionTask:
                 commit.records[place] = progress.passed
                 progress.passed = 0
             self._rows.put(_AHEAD + place[0], progress.ahead_row)
-        if self._memory.verdicts and not self._pending and not self._replays.under_way:
-            self._memory.verdicts.clear()  # whoever was guilty is in the dead letters now
+        if self._memory.verdicts:
+            self._forget_verdicts()
         self._replays.save()
         self._rows.put(_WATERMARK, b"%d" % self._time.watermark_us)
         commit.state = self._rows.take()
         return commit
+
+    def _forget_verdicts(self) -> None:
+        """Whoever was guilty and is done is in the dead letters now."""
+        verdicts = self._memory.verdicts
+        if not self._pending and not self._replays.under_way:
+            verdicts.clear()
+        for culprit in list(verdicts):
+            progress = self._progress.get(culprit[0]) if len(culprit) == 2 else None
+            if progress is not None and isinstance(culprit[1], Offset) and progress.is_finished(culprit[1]):
+                del verdicts[culprit]
 
     def _run_plainly(self, plain: PlainAgent, count: int) -> int:
         """Run records of a plain agent while nothing stands in the way of any; answers how many were run.
@@ -334,7 +344,8 @@ class PartitionTask:
             self._give_up(record, verdict)
             return True
         self._commit.outputs += outputs
-        self._commit.answered += used
+        if self._memory.answers:  # all that was asked about it, used or not
+            self._commit.answered += self._memory.answers_about(record)
         return True
 
     def _half_done(self, record: Record, error: Exception) -> MustRestoreError:

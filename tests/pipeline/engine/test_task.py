@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from agents.ports import ExecuteAction
 from pipeline.engine.asking import failed
-from pipeline.engine.verdict import HaltedError
+from pipeline.engine.verdict import HaltedError, MustRestoreError
+from tables.keyed import Keyed
 from tests.contracts.counting import line, sample
 from tests.pipeline.engine.stages import (
+    SIGNALS,
     AsksTwice,
     BadWindow,
     Bench,
@@ -20,9 +23,12 @@ from tests.pipeline.engine.stages import (
     LateThenAsks,
     Picky,
     Unstorable,
+    told,
 )
+from topology import Agent, Event, World
 from topology.errors import RetryableError
 from topology.ids import derived_id
+from topology.payloads import ActionRequest, AnomalyDetected, LogWritten
 
 LETTER = "event.dead-lettered"
 
@@ -213,3 +219,49 @@ def test_what_tables_dropped_is_counted_over_restarts_and_committed_for_all_to_s
 
     bench.offer(sample(5, "e", 30))
     assert bench.work().state["~evicted"] == b'{"few":{"keys_max":3,"retain":1},"notes":{"keys_max":3}}'
+
+
+def test_who_was_guilty_is_forgotten_with_the_commit_that_says_so_however_much_still_waits() -> None:
+    bench = Bench(Picky, on_poison="skip")
+    bench.offer(*(sample(n, f"s{n}", n, "poison" if n == 3 else "m") for n in range(20)))
+    while bench.restores < 1:
+        try:
+            bench.task.step(5)
+        except MustRestoreError:
+            bench.restore()
+    bench.task.step(5)
+    assert list(bench.memory.verdicts) == [(SIGNALS, bench.offered[3].offset)]
+    bench.commit()
+    assert bench.task.waiting == 15
+    assert bench.memory.verdicts == {}, "or every event after it takes the long way, for as long as something waits"
+    bench.work()
+    assert len(bench.said()) == 19
+    assert len(bench.said(LETTER)) == 1
+
+
+class ChangesItsMind(Agent[LogWritten, AnomalyDetected]):
+    """Asks about an event what depends on what other keys have said by then."""
+
+    heard = Keyed("heard", value=int)
+
+    async def process(self, event: Event[LogWritten], world: World) -> AsyncIterator[AnomalyDetected]:
+        heard = self.heard.get("all") or 0
+        if event.payload.level == "error":
+            request = ActionRequest(executor="echo", operation="say", target=event.payload.service)
+            await world.ask(ExecuteAction(request=request, idempotency_key=f"{heard} heard"))
+        self.heard.put("all", heard + 1)
+        yield told(event.payload.service)
+
+
+def test_an_answer_that_was_not_needed_in_the_end_is_not_kept_for_ever() -> None:
+    bench = Bench(ChangesItsMind)
+    bench.offer(line(1, "a", 1, level="error"), line(2, "b", 2))
+    bench.task.step()
+    (first,) = bench.task.take_questions()
+    bench.task.answer(first, echo(first.question))  # type: ignore[arg-type]
+    commit = bench.work(echo)
+    assert len(bench.said()) == 2
+    assert len(commit.answered) == len(set(commit.answered)) == 2
+    assert first.key in commit.answered
+    assert len(bench.said("answer.recorded")) == 1, "what was used"
+    assert bench.memory.answers == {}
