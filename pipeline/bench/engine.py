@@ -64,6 +64,8 @@ CASES = (
     Case("count, 100 keys, two workers", "count", FEW, workers=2),
     Case("count, 100,000 keys", "count", MANY),
     Case("typed stage, one output per event", "forward", FEW),
+    Case("two typed stages, a stream between them", "forward-twice", FEW),
+    Case("two typed stages, memory between them", "forward-twice-in-memory", FEW),
 )
 
 
@@ -97,7 +99,7 @@ async def run_case(case: Case, url: str, server: int, source: Rig, samples: Sequ
         pids = [worker.pid for worker in workers]
         before, server_before, began_s = usage_of(pids), usage_of([server]), time.perf_counter()
         await place.take_input_of(source)
-        await place.until_drained()
+        await place.until_drained(case.work)
         wall_s = time.perf_counter() - began_s
         after, server_after = usage_of(pids), usage_of([server])
         for worker in workers:
@@ -123,11 +125,13 @@ def _spent_s(before: Usage, after: Usage) -> float:
 
 def _report(events: int, rounds: int, runs: dict[str, list[Run]]) -> dict[str, Any]:
     one, two = (median(run.cpu_s for run in runs[CASES[n].name]) for n in (0, 1))
+    stored, passed_on = (median(run.per_cpu_s for run in runs[CASES[n].name]) for n in (-2, -1))
     return {
         "events": events,
         "rounds": rounds,
         "cases": {name: summary(done) for name, done in runs.items()},
         "two_workers_cpu_ratio": round(two / one, 3),
+        "in_memory_ratio": round(passed_on / stored, 2),
     }
 
 

@@ -16,7 +16,7 @@ import orjson
 from redis.asyncio import Redis
 
 from pipeline.bench.processes import WorkerProcess
-from pipeline.bench.stages import INPUT, OUTPUT, STAGE, Work
+from pipeline.bench.stages import INPUT, OUTPUT, STAGE, Work, topology
 from pipeline.bench.workload import Sample
 from pipeline.engine.record import BEGINNING, Offset, Output, Place, Record
 from pipeline.engine.redis_mesh import RedisMesh
@@ -143,13 +143,17 @@ class Rig:
                 since, last = time.monotonic(), owners
         return last
 
-    async def until_drained(self) -> None:
-        """Wait until the stage has committed that it has read everything."""
-        places: list[Place] = [(INPUT, partition) for partition in range(self.partitions)]
+    async def until_drained(self, work: Work = "forward") -> None:
+        """Wait until the stage has committed that it has read everything, and one that reads from it, too."""
+        for task in topology(work, keys=self._keys, partitions=self.partitions).tasks:
+            await self._until_drained(task.id, task.inputs[0].name)
+
+    async def _until_drained(self, stage: str, stream: str) -> None:
+        places: list[Place] = [(stream, partition) for partition in range(self.partitions)]
         infos = [await self._redis.xinfo_stream(self.mesh.keys.partition(place)) for place in places]
         ends = [Offset.parse(info["last-generated-id"]) for info in infos]
         give_up_at = time.monotonic() + _WITHIN_S
-        while (done := await self.mesh.committed([(STAGE, place[1], place) for place in places])) != ends:
+        while (done := await self.mesh.committed([(stage, place[1], place) for place in places])) != ends:
             _refuse_to_wait_longer(give_up_at, f"everything up to {ends} is committed, now {done}")
             await asyncio.sleep(_PAUSE_S)
 
@@ -205,7 +209,7 @@ def _said(record: Record) -> Said:
     return Said(
         record.partition,
         record.offset.ms,
-        event["causation_id"],
+        event["correlation_id"],
         event["timestamp"],
         payload["service"],
         payload["value"],

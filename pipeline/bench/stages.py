@@ -1,4 +1,4 @@
-"""The stages that are measured, and the topologies of one stage each."""
+"""The stages that are measured, and the topologies of one stage each, or of the same one twice."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ from topology.resolve import resolve
 from topology.spec import StageSpec, StreamSpec, TopologySpec
 from topology.state import ClosedWindow
 
-INPUT, OUTPUT, STAGE = "samples", "conclusions", "measured"
+INPUT, BETWEEN, OUTPUT, STAGE, NEXT_STAGE = "samples", "forwarded", "conclusions", "measured", "next"
 
-Work = Literal["count", "forward", "number"]
-"""Which of the stages below."""
-_AGENTS: dict[Work, str] = {"count": "CountRequests", "forward": "ForwardSamples", "number": "NumberSamples"}
+Work = Literal["count", "forward", "number", "forward-twice", "forward-twice-in-memory"]
+"""Which of the stages below; or the second of them twice, with a stream between them, or nothing but memory."""
+_AGENTS: dict[Work, str] = {
+    "count": "CountRequests",
+    "forward": "ForwardSamples",
+    "number": "NumberSamples",
+    "forward-twice": "ForwardSamples",
+    "forward-twice-in-memory": "ForwardSamples",
+}
 
 
 class Services(AgentConfig):
@@ -83,14 +89,20 @@ class NumberSamples(Agent[MetricSampled, MetricSampled]):
 
 
 def topology(work: Work, *, keys: int, partitions: int) -> Topology:
-    """One stage between two streams."""
+    """One stage between two streams, or two with a third between them."""
     stream = StreamSpec(carries=("MetricSampled",), partitions=partitions)
-    stage = StageSpec(
-        id=STAGE,
-        agent=f"{__name__}:{_AGENTS[work]}",
-        consumes=(INPUT,),
-        emits=(OUTPUT,),
-        config={"keys": keys},
-        lateness=timedelta(microseconds=LATENESS_US),
-    )
-    return resolve(TopologySpec(name="bench", streams={INPUT: stream, OUTPUT: stream}, stages=(stage,)), load_agent)
+    between = stream.model_copy(update={"stored": work != "forward-twice-in-memory"})
+    names = {STAGE: (INPUT, BETWEEN), NEXT_STAGE: (BETWEEN, OUTPUT)} if "twice" in work else {STAGE: (INPUT, OUTPUT)}
+    stages = [
+        StageSpec(
+            id=stage,
+            agent=f"{__name__}:{_AGENTS[work]}",
+            consumes=(consumed,),
+            emits=(emitted,),
+            config={"keys": keys},
+            lateness=timedelta(microseconds=LATENESS_US),
+        )
+        for stage, (consumed, emitted) in names.items()
+    ]
+    streams = {INPUT: stream, OUTPUT: stream} | ({BETWEEN: between} if "twice" in work else {})
+    return resolve(TopologySpec(name="bench", streams=streams, stages=tuple(stages)), load_agent)

@@ -16,9 +16,10 @@ pytestmark = [pytest.mark.servers]
 def test_engine_measures_every_case_once_its_outputs_are_right() -> None:
     found = call_json("bench", "engine", "--quick", "--events", "2000", "--json")
 
-    assert len(found["cases"]) == 4
+    assert len(found["cases"]) == 6
     assert all(case["events_per_cpu_s"] > 0 for case in found["cases"].values())
     assert found["two_workers_cpu_ratio"] > 0
+    assert found["in_memory_ratio"] > 0
     assert found["machine"]["cores"] > 0
 
 
