@@ -6,14 +6,13 @@ import re
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from pipeline.engine.record import BEGINNING, Offset
+from pipeline.engine.record import BEGINNING, SEQ_MAX, Offset
 from pipeline.tap import ago
 from topology.durations import parse_duration
 from topology.errors import UsageError
 from topology.moments import to_us
 
 _OFFSET = re.compile(r"\d{5,20}-\d{1,20}")
-_LAST_SEQ = 2**64 - 1
 
 
 def just_before(option: str, text: str, *, beginning: Offset | None = None) -> Offset:
@@ -45,4 +44,4 @@ def just_before(option: str, text: str, *, beginning: Offset | None = None) -> O
 
 
 def _before_ms(ms: int) -> Offset:
-    return Offset(ms - 1, _LAST_SEQ) if ms > 0 else BEGINNING
+    return Offset(ms - 1, SEQ_MAX) if ms > 0 else BEGINNING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,47 +61,55 @@ def record(
     known = {stream.name: stream for stream in (*declared, *OPERATION_STREAMS) if stream.stored}
     names = chosen_names(streams, known)
     chosen = [stream for name, stream in known.items() if name in names]
-    begin, end = _span(since, until)
+    span = _span(since, until)
     part = Part(
         recorded_at=datetime.now(UTC),
         topology=parsed.spec.name,
         digest=topology_digest(parsed.spec),
-        since=begin if since else None,
-        until=end,
         filters=(where,) if where else (),
     )
     header = Header.of(chosen, part)
     keep = filtered(where, {payload for stream in chosen for payload in stream.carries}, header)
-    writer = asyncio.run(_record(out, header, chosen, begin, end, keep, salvage=salvage))
+    writer = asyncio.run(_record(out, header, chosen, span, keep, salvage=salvage))
     print_report(report_of(out, header, writer), as_json=as_json)
 
 
 async def _record(
-    out: Path, header: Header, streams: Iterable[Stream], since: Offset, until: Offset, keep: Wanted, *, salvage: bool
+    out: Path,
+    header: Header,
+    streams: Sequence[Stream],
+    span: tuple[Offset | None, Offset | None],
+    keep: Wanted,
+    *,
+    salvage: bool,
 ) -> RecordingWriter:
     archive = Archive(settings().archive_folder)
-    begin_ms = None if since == BEGINNING else since.ms
+    since, until = span
     async with reached_mesh(settings()) as mesh:
-        with Meter("recording", begin_ms, until.ms) as meter, new_recording(out, header) as writer:
-            async for each in gathered(mesh, archive, streams, since, until, salvage=salvage):
+        # Never later than now: what one stream said while another was read would be without its cause or its effect.
+        present = await mesh.past()
+        end = present if until is None else min(until, present)
+        said = header.cut(header.streams, since, end, None)
+        with (
+            Meter("recording", None if since is None else since.ms, end.ms) as meter,
+            new_recording(out, said) as writer,
+        ):
+            async for each in gathered(mesh, archive, streams, since or BEGINNING, end, salvage=salvage):
                 meter.count(each)
                 if keep(each):
                     writer.add(each)
     return writer
 
 
-def _span(since: str | None, until: str | None) -> tuple[Offset, Offset]:
-    """After which offset a recording begins, and with which it ends.
-
-    It never ends later than now: what a stream says while others have been read would be without its cause or effect.
-    """
+def _span(since: str | None, until: str | None) -> tuple[Offset | None, Offset | None]:
+    """After which offset a recording begins, and with which it ends; None for the oldest there is, and for now."""
     present = now()
-    begin = BEGINNING if since is None else just_before("--from", since)
-    end = present if until is None else just_before("--to", until)
-    if end > present:
+    begin = None if since is None else just_before("--from", since)
+    end = None if until is None else just_before("--to", until)
+    if end is not None and end > present:
         msg = f"found --to {until}, which is yet to come, expected a moment that has passed; leave it out to record up to now"
         raise UsageError(msg)
-    if begin >= end:
-        msg = f"found --from {since or 'the beginning'} and --to {until or 'now'}, expected the first to be earlier"
+    if begin is not None and begin >= (end or present):
+        msg = f"found --from {since} and --to {until or 'now'}, expected the first to be earlier"
         raise UsageError(msg)
     return begin, end

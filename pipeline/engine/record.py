@@ -33,6 +33,9 @@ class Offset(NamedTuple):
         return cls(int(ms), int(seq or 0))
 
 
+SEQ_MAX = 2**64 - 1
+"""The last number there can be within a millisecond."""
+
 BEGINNING = Offset(0, 0)
 """Before the first record."""
 

@@ -18,6 +18,7 @@ from pipeline.engine.cluster import ClusterCalls, connect_to_cluster
 from pipeline.engine.keys import Keys
 from pipeline.engine.outage import Outage
 from pipeline.engine.outbox import by_slot
+from pipeline.engine.record import SEQ_MAX, Offset
 from pipeline.engine.redis_answers import or_unavailable
 from pipeline.engine.server_check import Finding, ServerWatch
 
@@ -130,6 +131,24 @@ class RedisReach:
     async def ping(self) -> None:
         """Meet the server, so that what is wrong with it is known before anything is done there."""
         await self._redis.ping()
+
+    async def past(self) -> Offset:
+        """An offset that has passed: what was put on a stream before the call lies up to it, and nothing else ever will.
+
+        On a cluster what lies up to it may lack what came in the last moment, as long as its nodes' clocks differ.
+        """
+        present_ms = await self._now_ms()
+        while await self._now_ms() == present_ms:
+            pass  # within this millisecond more may come
+        return Offset(present_ms, SEQ_MAX)
+
+    @or_unavailable
+    async def _now_ms(self) -> int:
+        """The clock by which offsets are given; of several nodes that of the one furthest behind."""
+        whom = {} if self._cluster is None else {"target_nodes": RedisCluster.PRIMARIES}
+        told = await self._redis.execute_command("TIME", **whom)  # type: ignore[no-untyped-call]
+        times = told.values() if isinstance(told, dict) else [told]
+        return min(int(seconds) * 1000 + int(microseconds) // 1000 for seconds, microseconds in times)
 
     async def close(self) -> None:
         """Give back the connections."""

@@ -34,6 +34,16 @@ streams:
 stages:
   - {id: ask-world, agent: "tests.contracts.counting:AskWorld", consumes: signals, emits: findings}
 """
+IN_MEMORY = """
+name: chained
+streams:
+  signals: {carries: [MetricSampled, LogWritten], partitions: 2}
+  findings: {carries: [AnomalyDetected], partitions: 2, stored: false}
+  numbered: {carries: [AnomalyDetected], partitions: 2}
+stages:
+  - {id: count-windows, agent: "tests.contracts.counting:CountWindows", consumes: signals, emits: findings, on_poison: skip}
+  - {id: forward, agent: "tests.contracts.counting:Forward", consumes: findings, emits: numbered, on_poison: skip}
+"""
 STRANGE = b'{"id":"1","timestamp":"2026-01-01T00:00:00Z","event_type":"dream.dreamt","payload":{}}'
 
 pytestmark = pytest.mark.servers
@@ -113,6 +123,15 @@ def test_it_begins_and_ends_where_it_is_told(deployed: Deployed, tmp_path: Path,
     moments = [text_of_us(each.ms * 1000) if as_time else str(each) for each in (begin, end)]
     call_json("record", "--out", out, "--topology", deployed.file, "--from", moments[0], "--to", moments[1], "--json")
     assert told(Recording(out).records()) == [each for each in deployed.said if begin <= each[0] < end]
+
+
+def test_a_stream_that_lies_nowhere_is_not_in_it(deployed: Deployed, tmp_path: Path) -> None:
+    deployed.file.write_text(IN_MEMORY)
+    assert call("record", "--out", tmp_path / "a", "--topology", deployed.file).exit_code == 0
+    assert {"signals", "numbered"} < set(Recording(tmp_path / "a").header.streams)
+    assert "findings" not in Recording(tmp_path / "a").header.streams
+    asked = call("record", "--out", tmp_path / "b", "--topology", deployed.file, "--streams", "findings")
+    assert asked.exit_code == 2
 
 
 def test_what_was_masked_at_the_door_is_masked_in_it(redis_url: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pipeline.recordings.layout import (
     seal,
 )
 from pipeline.recordings.reader import Recording
-from pipeline.recordings.writer import RecordingNotWrittenError
+from pipeline.recordings.writer import RecordingNotWrittenError, new_recording
 from tests.pipeline.recordings.recorded import HEADER, any_records, read, record, told, written
 from topology.errors import ConfigurationError
 from topology.moments import from_us
@@ -187,6 +187,17 @@ def test_lines_that_do_not_belong_there_are_refused_although_they_are_what_was_w
     written(path, records)
     with pytest.raises(DamagedRecordingError, match=found):
         read(path)
+
+
+@pytest.mark.parametrize("second", [1, 2])
+def test_records_that_go_back_are_refused_also_within_a_block_and_between_blocks(path: Path, second: int) -> None:
+    for block_bytes in (1, 100_000):
+        with new_recording(path, HEADER, block_bytes=block_bytes) as writer:
+            writer.add(record(2))
+            writer._last = None  # as a writer that is broken would
+            writer.add(record(second))
+        with pytest.raises(DamagedRecordingError, match="expected the next record"):
+            read(path)
 
 
 def test_records_out_of_order_are_not_written_and_leave_no_file(path: Path) -> None:
