@@ -202,27 +202,27 @@ def problems_of(run: Run) -> list[str]:
     found = list(run.problems)
     if not run.settled:
         return [*found, f"{run.waiting()} records still wait at the end"]
-    found += _door(run, story)
+    found += door_problems(run, story)
     expected, said = _expected(run, story), _said(run)
     for place in sorted({*expected, *said}):
         if expected.get(place, []) != said.get(place, []):
             found.append(f"on {place}: expected {expected.get(place, [])}, found {said.get(place, [])}")
-    found += _same_ids(run)
-    found += _sunk(run)
+    found += repeated_ids(run)
+    found += sunk_problems(run)
     return found
 
 
-def _history(run: Run, stream: str, partitions: int = _PARTITIONS) -> Iterator[tuple[int, Record]]:
+def history(run: Run, stream: str, partitions: int = _PARTITIONS) -> Iterator[tuple[int, Record]]:
     for partition in range(partitions):
         for record in run.mesh.history((stream, partition)):
             yield partition, record
 
 
-def _door(run: Run, story: CountingStory) -> Iterator[str]:
+def door_problems(run: Run, story: CountingStory) -> Iterator[str]:
     """What sources published is on the stream once, and per key in the order they said it."""
     taken: dict[str, list[str]] = defaultdict(list)
     given: dict[str, list[str]] = defaultdict(list)
-    for _, record in _history(run, "signals"):
+    for _, record in history(run, "signals"):
         taken[record.key].append(str(record.event.id))
     for batches in story.batches:
         for event in (event for batch in batches for event in batch):
@@ -240,7 +240,7 @@ def _expected(run: Run, story: CountingStory) -> Said:
         answers = run.mesh.recorded.get(("ask-world", partition), {})
         _ask(records, answers, said, parks=story.on_poison == "park-key")
     numbers: Counter[str] = Counter()
-    for _, record in _history(run, "findings"):  # written by two stages: their order is the mesh's, and it must stay
+    for _, record in history(run, "findings"):  # written by two stages: their order is the mesh's, and it must stay
         numbers[record.key] += 1
         finding = cast("AnomalyDetected", record.event.payload)
         said["numbered", "forward", record.key].append((finding.subject, finding.value, float(numbers[record.key])))
@@ -325,14 +325,14 @@ def _ask(records: Sequence[Record], answers: dict[str, bytes], said: Said, *, pa
 
 def _said(run: Run) -> Said:
     said: Said = defaultdict(list)
-    for _, record in _history(run, "findings"):
+    for _, record in history(run, "findings"):
         finding = cast("AnomalyDetected", record.event.payload)
         said["findings", record.event.source, record.key].append((finding.subject, finding.value))
-    for _, record in _history(run, "numbered"):
+    for _, record in history(run, "numbered"):
         finding = cast("AnomalyDetected", record.event.payload)
         said["numbered", record.event.source, record.key].append((finding.subject, finding.value, finding.score))
     for stream in ("dead-letters", "late", "answers"):
-        for _, record in _history(run, stream, 1):
+        for _, record in history(run, stream, 1):
             payload = record.event.payload
             if isinstance(payload, EventDeadLettered):
                 original = orjson.loads(payload.event)["id"]
@@ -344,19 +344,19 @@ def _said(run: Run) -> Said:
     return said
 
 
-def _same_ids(run: Run) -> Iterator[str]:
+def repeated_ids(run: Run) -> Iterator[str]:
     for stream, partitions in (("signals", 2), ("findings", 2), ("numbered", 2), ("dead-letters", 1), ("late", 1)):
-        ids = Counter(str(record.event.id) for _, record in _history(run, stream, partitions))
+        ids = Counter(str(record.event.id) for _, record in history(run, stream, partitions))
         repeated = [event_id for event_id, times in ids.items() if times > 1]
         if repeated:
             yield f"more than once on {stream}: {repeated}"
 
 
-def _sunk(run: Run) -> Iterator[str]:
+def sunk_problems(run: Run) -> Iterator[str]:
     """The sink has everything, and met the events of each key in their order."""
     streamed: dict[str, list[str]] = defaultdict(list)
     kept: dict[str, list[str]] = defaultdict(list)
-    for _, record in _history(run, "numbered"):
+    for _, record in history(run, "numbered"):
         streamed[record.key].append(str(record.event.id))
     for event_id, event in run.kept.items():
         kept[cast("AnomalyDetected", event.payload).service].append(event_id)
