@@ -63,7 +63,7 @@ class Reader:
                 wait_s = min(wait_s, self._cancel_at_s - now_s)
         if self._reading is None:
             self._plan.make()
-            self._reading = asyncio.create_task(self._read(WAIT_S if self._plan.alike else _WAIT_FOR_OTHERS_S))
+            self._reading = asyncio.create_task(self._read(WAIT_S if self._plan.for_all else _WAIT_FOR_OTHERS_S))
         waking = asyncio.create_task(self._wake.wait())
         try:
             await asyncio.wait({self._reading, waking}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,8 @@
 """From where a worker reads for which of its tasks; of hundreds of tasks few change between two reads, and only those cost.
 
 Stages that read the same partition are mostly at the same record.  Where they are not, they take turns, so that one that is
-far behind, or held up by its questions, does not hold up the others.
+far behind, or held up by its questions, does not hold up the others.  For a task that has enough to do nothing more is read:
+a backlog lies in the mesh, not in memory.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from collections.abc import Iterable, Iterator
 
 from pipeline.engine.owned import Holdings, Owned
 from pipeline.engine.record import Offset, Place
+from pipeline.engine.replaying import PLACE as LETTERS
 from pipeline.engine.task import PartitionTask
 
+ENOUGH = 500
+"""Records that wait in a task which could process them now; as many as are read at once."""
 _NOBODY: tuple[None, tuple[Place, ...]] = None, ()
 
 
@@ -30,13 +34,14 @@ class ReadingPlan:
         self._for: dict[tuple[str, int], tuple[PartitionTask, tuple[Place, ...]]] = {}
         self._wanted: dict[Place, dict[tuple[str, int], Offset]] = {}
         self._unlike: dict[Place, None] = {}
+        self._have_enough: set[tuple[str, int]] = set()
         self._turn = 0
         self.places: dict[Place, Offset] = {}
 
     @property
-    def alike(self) -> bool:
-        """Whether all who read the same partition read it from the same record."""
-        return not self._unlike
+    def for_all(self) -> bool:
+        """Whether nobody is to wait for another read: all are at the same record, and have less than enough to do."""
+        return not (self._unlike or self._have_enough)
 
     def leaves_somebody_out(self) -> bool:
         """Whether a task could take records that the plan does not know of."""
@@ -70,6 +75,9 @@ class ReadingPlan:
         if not (owned.sound and owned.task.room):
             return ()
         positions = owned.task.positions
+        if owned.task.waiting >= ENOUGH and owned.task.ready:
+            positions = {place: offset for place, offset in positions.items() if place == LETTERS}
+            self._have_enough.add(held)
         self._for[held] = owned.task, tuple(positions)
         for place, offset in positions.items():
             self._wanted.setdefault(place, {})[held] = offset
@@ -77,6 +85,7 @@ class ReadingPlan:
 
     def _forget(self, held: tuple[str, int]) -> Iterable[Place]:
         _, left = self._for.pop(held, _NOBODY)
+        self._have_enough.discard(held)
         for place in left:
             del self._wanted[place][held]
         return left

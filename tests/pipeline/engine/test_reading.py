@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from agents.ports import ExecuteAction
 from pipeline.engine.memory import MemoryMesh
@@ -11,8 +11,13 @@ from pipeline.engine.reading import WAIT_S
 from pipeline.engine.record import Offset, Place, Record
 from pipeline.engine.worker import Worker
 from tests.contracts.counting import line, sample, topology
-from tests.pipeline.engine.working import Gate, events, publish, running
+from tests.pipeline.engine.stages import SIGNALS, Picky, topology_of
+from tests.pipeline.engine.working import Gate, events, idle, publish, running
+from tests.pipeline.engine.working import worker as worker_of
 from tests.polling import eventually
+from topology.agent import World
+from topology.event import Event
+from topology.payloads import AnomalyDetected, MetricSampled
 
 
 class QuietMesh(MemoryMesh):
@@ -59,3 +64,30 @@ async def test_hundreds_of_partitions_are_not_answered_with_hundreds_of_full_bat
     async with running(worker):
         await eventually(lambda: worker.counts.records >= 26_000, saying="all of it is read", within_s=30)
     assert 15_000 < mesh.most <= 20_000
+
+
+class BacklogMesh(MemoryMesh):
+    """Knows how much of the signals was read, and of that not committed, at most."""
+
+    told = most_held = 0
+
+    async def read(self, places: Mapping[Place, Offset], *, count: int, wait_s: float) -> list[Record]:
+        records = await super().read(places, count=count, wait_s=wait_s)
+        self.told += sum(record.stream == "signals" for record in records)
+        (lag,) = await self.lags([("stage", 0, SIGNALS)])
+        self.most_held = max(self.most_held, self.told - (4_000 - lag.waiting))
+        return records
+
+
+async def test_the_backlog_of_a_slow_stage_lies_in_the_mesh_and_not_in_memory() -> None:
+    class Slow(Picky):
+        def process(self, event: Event[MetricSampled], world: World) -> Iterable[AnomalyDetected]:
+            time.sleep(0.0005)
+            return super().process(event, world)
+
+    graph, mesh = topology_of(Slow), BacklogMesh(lambda: time.time_ns() // 1_000_000)
+    await publish(mesh, graph, [sample(n, f"s{n % 7}", n) for n in range(4_000)])
+    async with running(worker_of(mesh, graph)):
+        await eventually(lambda: idle(mesh, graph), saying="everything is committed", within_s=30)
+    assert mesh.told == 4_000
+    assert mesh.most_held <= 1_000
