@@ -55,7 +55,7 @@ class Recording:
         with _opened(path) as file:
             reader = FileReader(path, file, _size_of(file))
             self.header, self._header_block = _read_header(reader)
-            self.index = _read_index(reader)
+            self.index = _read_index(reader, self._header_block)
             if self.index is None:
                 self._find_the_damage(reader)
 
@@ -183,8 +183,8 @@ def _refuse_foreign(reader: FileReader) -> None:
         raise ForeignRecordingError(reader.path, f"a file that begins with {beginning[:40]!r}")
 
 
-def _read_index(reader: FileReader) -> Index | None:
-    """The index, by the end of the file; None when one of the two is not what was written."""
+def _read_index(reader: FileReader, header: Block) -> Index | None:
+    """The index, by the end of the file; None when one of the two is not what was written, or not with this header."""
     reader.go(max(0, reader.size - END_BYTES))
     at = index_at(reader.take(reader.size - reader.at, "end"))
     if at is None or at > reader.size:
@@ -194,7 +194,8 @@ def _read_index(reader: FileReader) -> Index | None:
         sealed = reader.seal("index")
         if reader.size - reader.at != END_BYTES:
             return None
-        return _index(reader, sealed)
+        index = _index(reader, sealed)
+        return index if index.blocks[0] == header else None
     except DamagedRecordingError:
         return None
 

@@ -22,7 +22,7 @@ from pipeline.recordings.layout import (
 )
 from pipeline.recordings.reader import Recording
 from pipeline.recordings.writer import RecordingNotWrittenError, new_recording
-from tests.pipeline.recordings.recorded import HEADER, any_records, read, record, told, written
+from tests.pipeline.recordings.recorded import HEADER, PART, any_records, read, record, told, written
 from topology.errors import ConfigurationError
 from topology.moments import from_us
 
@@ -151,6 +151,20 @@ def test_blocks_of_another_recording_do_not_fit_in(tmp_path: Path) -> None:
     assert read(mine, salvage=True) == told(RECORDS)[: one.blocks[1].lines]
 
 
+def test_the_header_of_another_recording_does_not_fit_before_it(tmp_path: Path) -> None:
+    mine = written(tmp_path / "a", RECORDS)
+    size = _header_size(mine)
+    headers = [
+        HEADER.model_copy(update={"parts": (PART.model_copy(update={"digest": each}),)}) for each in "abcefghijk"
+    ]
+    others = (written(tmp_path / "b", RECORDS, header=header) for header in headers)
+    other = next(path for path in others if _header_size(path) == size).read_bytes()
+    mine.write_bytes(other[:size] + mine.read_bytes()[size:])
+    with pytest.raises(DamagedRecordingError, match="block 1"):
+        Recording(mine)
+    assert read(mine, salvage=True) == []
+
+
 @pytest.mark.parametrize(
     "content", [b"no recording", b"{}\n", zstandard.compress(b'{"format":1}\n'), b"\x00" * 5_000, b"5\n"]
 )
@@ -251,3 +265,9 @@ def test_a_file_that_is_not_there_is_a_matter_of_configuration(path: Path) -> No
 
 def _index_at(whole: bytes) -> int:
     return int(whole.rsplit(b"-at ", 1)[1])
+
+
+def _header_size(path: Path) -> int:
+    index = Recording(path).index
+    assert index is not None
+    return index.blocks[1].at
