@@ -32,9 +32,16 @@ def read_topology(path: Path | None = None) -> ParsedTopology:
     Raises:
         ConfigurationError: the file cannot be read, or it is not a topology.
     """
-    if path is None:
-        return parse(_shipped(SHIPPED), SHIPPED)
-    return parse(_read(path, "topology"), str(path))
+    return parse(read_text(path), str(path) if path else SHIPPED)
+
+
+def read_text(path: Path | None = None) -> str:
+    """The text of a topology's file, by default of the one that ships.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    return _read(path, "topology") if path else _shipped(SHIPPED)
 
 
 def read_tests(topology: Path | None = None, tests: Path | None = None) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -69,7 +69,7 @@ class Rehearsal:
         case, path = self._spec.tests[number], ("tests", number)
         world = _World(self._questions, (*case.answers, *self._spec.answers))
         start_us = to_us(self._spec.starts)
-        driver = Driver(self._topology, world.handlers, start_us=start_us)
+        driver = Driver(self._played(case), world.handlers, start_us=start_us)
         try:
             for stream, event in _given(case, self._topology, start_us):
                 await driver.play(stream, [event])
@@ -83,6 +83,12 @@ class Rehearsal:
             failures += [failure async for failure in self._given_up(driver, case, path)]
         failures += [failure async for failure in self._unmet(driver, case, path, start_us)]
         return Rehearsed(case.name, self._places.line_of((*path, "name")), tuple(failures))
+
+    def _played(self, case: CaseSpec) -> Topology:
+        """The topology with the stages that a test wants, and those that run in one task with them."""
+        tasks = [self._topology.task_of(stage) for stage in case.only] or self._topology.tasks
+        played = {stage.id for task in tasks for stage in task.chain}
+        return replace(self._topology, stages=tuple(each for each in self._topology.stages if each.id in played))
 
     async def _unmet(self, driver: Driver, case: CaseSpec, path: Path, start_us: int) -> AsyncIterator[Failure]:
         for number, expected in enumerate(case.expect):

@@ -45,6 +45,7 @@ def case_defects(
             )
         lines.setdefault(case.name, places.line_of((*path, "name")))
         yield from _answers(case.answers, (*path, "answers"), places, questions)
+        yield from _only(case.only, (*path, "only"), places, topology)
         for number, given in enumerate(case.given):
             yield from _given(given, (*path, "given", number), places, topology)
             if case.until is not None and given.last_at > case.until:
@@ -61,6 +62,18 @@ def case_defects(
 def type_of(stream: Stream, name: str) -> type[Payload]:
     """The payload class of a name that a stream carries; KeyError when it carries none."""
     return {payload.__name__: payload for payload in stream.carries}[name]
+
+
+def _only(stages: Collection[str], path: Path, places: Places, topology: Topology) -> Iterator[Defect]:
+    known = [stage.id for stage in topology.stages]
+    for index, name in enumerate(stages):
+        if name not in known:
+            yield places.defect(
+                (*path, index),
+                found=f"the stage {name!r}",
+                expected=f"one of the topology's ({show_names(known)})",
+                remedy=did_you_mean(name, known, "correct the name"),
+            )
 
 
 def _given(given: GivenSpec, path: Path, places: Places, topology: Topology) -> Iterator[Defect]:

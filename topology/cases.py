@@ -25,7 +25,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from topology.defects import Places
 from topology.durations import Duration
 from topology.parse import read_declared
-from topology.spec import Declared, Name
+from topology.spec import Declared, Name, Names
 
 
 class GivenSpec(Declared):
@@ -72,6 +72,7 @@ class CaseSpec(Declared):
     """One test; its ``answers`` come before those of the file."""
 
     name: str = Field(min_length=1)
+    only: Names = Field(default=(), description="stages that are played; all without")
     answers: tuple[AnswerSpec, ...] = ()
     given: tuple[GivenSpec, ...] = Field(min_length=1)
     until: Duration | None = Field(

@@ -43,7 +43,7 @@ def unmet(
         return None
     wanted = "at least one" if expected.count is None else "none" if expected.count == 0 else f"{expected.count}"
     which = f" with {dict(expected.payload)!r}" if expected.payload else ""
-    found = f"{len(fitting) or 'none'} of {len(candidates)} {expected.type or 'event'} on {expected.stream!r}"
+    found = f"{len(fitting) or 'none'} of {len(candidates)} {expected.type or 'events'} on {expected.stream!r}"
     too_few = expected.count is None or len(fitting) < expected.count
     details = _nearest(compared, start_us) if too_few else [_shown(event, start_us) for event in fitting]
     return Failure(line, path, found, f"{wanted}{which}", tuple(details[:DETAILS_MAX]))

@@ -1,4 +1,4 @@
-"""JSON Schemas of the topology file and of every event type, made from the models that read them."""
+"""JSON Schemas of the topology file, of its tests and of every event type, made from the models that read them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from topology.agent import Agent
+from topology.cases import CasesSpec
 from topology.event import Payload
 from topology.registry import registered
 from topology.spec import TopologySpec
@@ -39,6 +40,11 @@ def topology_schema(agents: Mapping[str, type[Agent[Any, Any]]] | None = None) -
         ]
     root = definitions.pop("TopologySpec")
     return {"$schema": DIALECT, **root, "title": "Topology", "$defs": definitions}
+
+
+def tests_schema() -> JsonSchema:
+    """The schema of the tests beside a topology."""
+    return {"$schema": DIALECT, **CasesSpec.model_json_schema(), "title": "Tests"}
 
 
 def event_schemas() -> dict[str, JsonSchema]:

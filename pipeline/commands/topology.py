@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pipeline.commands.output import counted, print_json
+from pipeline.commands.topology_new import new
 from pipeline.commands.topology_test import topology_test
 from pipeline.loading import SHIPPED, load_agent, load_topology, read_topology
 from pipeline.main import BAD_CONFIGURATION
@@ -18,7 +19,7 @@ from topology.describe import describe as as_text
 from topology.durations import show_duration
 from topology.graph import Edge, Stage, Stream, Topology
 from topology.picture import as_data, dot, mermaid
-from topology.schema import event_schemas, topology_schema
+from topology.schema import event_schemas, tests_schema, topology_schema
 
 _FILE = click.argument("file", required=False, type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -26,7 +27,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group()
 def topology() -> None:
-    """Check, show and test a topology; FILE is by default the one that ships."""
+    """Check, show, test and extend a topology; FILE is by default the one that ships."""
 
 
 @topology.command()
@@ -79,18 +80,22 @@ def graph(file: Path | None, form: str, as_json: bool) -> None:
 
 @topology.command()
 @click.option("--events", is_flag=True, help="The schemas of all event types instead, by event type.")
+@click.option("--tests", is_flag=True, help="The schema of files of tests instead.")
 @_FILE
 @click.option("--json", "as_json", is_flag=True, hidden=True)  # there is no other form
-def schema(events: bool, file: Path | None, as_json: bool) -> None:
+def schema(events: bool, tests: bool, file: Path | None, as_json: bool) -> None:
     """Print the JSON Schema of topology files, for editors; `config` is checked for the agents that FILE names."""
     del as_json
     if events:
         print_json(event_schemas())
+    elif tests:
+        print_json(tests_schema())
     else:
         print_json(topology_schema({stage.spec.agent: stage.agent_class for stage in load_topology(file).stages}))
 
 
 topology.add_command(topology_test)
+topology.add_command(new)
 
 
 def _defects(file: Path | None) -> tuple[Defect, ...]:

@@ -52,6 +52,20 @@ class Ring(Agent[LogWritten, AnomalyDetected]):
         yield AnomalyDetected(service=line.service, system="s", kind="bell", summary=report.detail)
 
 
+class Repeat(Agent[LogWritten, AnomalyDetected]):
+    """Says of every line that it was there."""
+
+    def process(self, event: Event[LogWritten], world: World) -> Iterable[AnomalyDetected]:
+        yield AnomalyDetected(service=event.payload.service, system="s", kind="line")
+
+
+class Again(Agent[AnomalyDetected, AnomalyDetected]):
+    """Says it again."""
+
+    def process(self, event: Event[AnomalyDetected], world: World) -> Iterable[AnomalyDetected]:
+        yield event.payload
+
+
 def tiny(policy: str = "park-key") -> Topology:
     return resolve(parse(YAML.replace("emits: findings}", f"emits: findings, on_poison: {policy}}}")), {"here:Ring": Ring}.__getitem__)  # fmt: skip
 
@@ -80,6 +94,29 @@ async def test_events_come_at_their_times_and_get_the_first_answer_that_fits() -
     assert (result.name, result.line, shown([result])) == ("a bell is rung for every line", 2, [])
 
 
+async def test_only_the_stages_a_test_names_are_played() -> None:
+    yaml = YAML.replace(
+        "stages:\n",
+        """  more: {carries: [AnomalyDetected], key: service, stored: false}
+stages:
+  - {id: first, agent: "here:Repeat", consumes: intake, emits: more}
+  - {id: second, agent: "here:Again", consumes: more, emits: findings}
+""",
+    )
+    agents = {"here:Ring": Ring, "here:Repeat": Repeat, "here:Again": Again}
+    both = resolve(parse(yaml), agents.__getitem__)
+    ringing = CASES.replace("    answers:\n", "    only: ring\n    answers:\n")
+    chained = ringing.replace("only: ring", "only: second")
+
+    [of_ring] = await played(ringing, both)
+    [of_chain] = await played(chained, both)
+    [of_all] = await played(CASES, both)
+
+    assert shown([of_ring]) == []
+    assert shown([of_chain])[0][1] == "none of 3 events on 'findings'"
+    assert [found for _, found, _, _ in shown([of_all])] == ["6 of 6 events on 'findings'"]
+
+
 async def test_what_is_missing_is_shown_beside_what_comes_nearest() -> None:
     [result] = await played(CASES.replace("summary: no bell}", "summary: no bells}"))
 
@@ -97,7 +134,7 @@ async def test_what_is_too_much_is_shown_with_its_time() -> None:
     [result] = await played(CASES.replace("count: 3", "count: 0"))
 
     [(line, found, expected, details)] = shown([result])
-    assert (line, found, expected) == (12, "3 of 3 event on 'findings'", "none")
+    assert (line, found, expected) == (12, "3 of 3 events on 'findings'", "none")
     assert [each.partition(":")[0] for each in details] == [f"AnomalyDetected at {at}s" for at in ("1", "1.5", "3")]
 
 

@@ -68,6 +68,12 @@ def test_what_fits_has_no_defects(tiny: Topology) -> None:
             "does not have, expected one of executor, operation, parameters, target; did you mean operation?",
         ),
         (
+            "    given:",
+            "    only: [notice, gahter]\n    given:",
+            "tiny.test.yaml:5: error: tests[0].only[1]: found the stage 'gahter', expected one of the topology's (gather, "
+            "notice); did you mean gather?",
+        ),
+        (
             "stream: intake",
             "stream: intakes",
             "tiny.test.yaml:6: error: tests[0].given[0].stream: found an event for 'intakes', expected a declared stream "

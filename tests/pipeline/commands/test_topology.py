@@ -124,12 +124,13 @@ def test_the_picture_is_drawn_in_the_form_asked_for() -> None:
     assert call_json("topology", "graph", "--json") == as_data(shipped)
 
 
-def test_the_schemas_are_those_of_the_file_and_of_every_event() -> None:
+def test_the_schemas_are_those_of_the_file_of_its_tests_and_of_every_event() -> None:
     schema = call_json("topology", "schema")
     events = call_json("topology", "schema", "--events")
 
     assert schema["title"] == "Topology"
     assert len(schema["$defs"]["StageSpec"]["allOf"]) == 15
+    assert set(call_json("topology", "schema", "--tests")["properties"]) == {"starts", "answers", "tests"}
     assert set(events) == {payload.event_type for payload in registered()}
 
 

@@ -46,7 +46,7 @@ def test_a_changed_topology_is_shown_to_do_something_else(my_loop: Path) -> None
 
     assert result.exit_code == 1
     assert "FAILED  a healthy service leads to nothing" in result.stdout
-    assert f"{tests}:14: tests[0].expect[1]: found 1 of 1 event on 'findings', expected none\n" in result.stdout
+    assert f"{tests}:14: tests[0].expect[1]: found 1 of 1 events on 'findings', expected none\n" in result.stdout
     assert "AnomalyDetected at 3s: {'service': 'ledger', 'system': 'ledger', 'kind': 'latency.high'" in result.stdout
     assert result.stdout.splitlines()[-1] == f"{tests}: 0 passed, 1 failed"
 
