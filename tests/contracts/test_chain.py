@@ -65,8 +65,9 @@ async def test_with_a_crash_after_each_step_all_comes_out_as_with_stored_streams
         assert not await together.events("counted")
 
 
+@pytest.mark.parametrize("read_at_once", [2, 3, 500])
 async def test_dead_letters_of_a_stage_within_a_task_are_replayed_and_its_key_goes_on_in_order(
-    kind: str, request: pytest.FixtureRequest
+    kind: str, request: pytest.FixtureRequest, read_at_once: int
 ) -> None:
     async with opened(kind, request) as mesh:
         old = Driver(chain(stored=False, partitions=1), mesh=mesh)
@@ -84,7 +85,7 @@ async def test_dead_letters_of_a_stage_within_a_task_are_replayed_and_its_key_go
         await run.publish("signals", [sample(10, "a", 2, "before")])
         await mesh.publish(replay(known, run.topology, known.letters, now=NOW, by="me").requests)
         await run.publish("signals", [sample(11, "a", 2, "after"), sample(12, "b", 2, "y")])
-        while await run.step(count=2):
+        while await run.step(count=read_at_once):
             run.crash()
         of_a = [*"one", "mended:before", *"two", *"three", *"before", *"after"]
         assert await subjects(run, "a") == of_a
