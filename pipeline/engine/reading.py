@@ -19,6 +19,7 @@ Each of them may be full at first, so they share; while few are, those are read 
 _RECORDS_PER_READ_MIN = 20
 WAIT_S = 1.0
 _WAIT_FOR_OTHERS_S = 0.01
+_WAIT_FOR_BUSY_S = 0.05
 _CANCEL_AGAIN_S = 0.03
 """A read that is cancelled costs its connection, and many partitions may come back one after the other."""
 
@@ -63,7 +64,8 @@ class Reader:
                 wait_s = min(wait_s, self._cancel_at_s - now_s)
         if self._reading is None:
             self._plan.make()
-            self._reading = asyncio.create_task(self._read(WAIT_S if self._plan.for_all else _WAIT_FOR_OTHERS_S))
+            longest_s = _WAIT_FOR_BUSY_S if self._plan.passes_over else WAIT_S
+            self._reading = asyncio.create_task(self._read(longest_s if self._plan.alike else _WAIT_FOR_OTHERS_S))
         waking = asyncio.create_task(self._wake.wait())
         try:
             await asyncio.wait({self._reading, waking}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)

@@ -39,9 +39,14 @@ class ReadingPlan:
         self.places: dict[Place, Offset] = {}
 
     @property
-    def for_all(self) -> bool:
-        """Whether nobody is to wait for another read: all are at the same record, and have less than enough to do."""
-        return not (self._unlike or self._have_enough)
+    def alike(self) -> bool:
+        """Whether all who read the same partition read it from the same record."""
+        return not self._unlike
+
+    @property
+    def passes_over(self) -> bool:
+        """Whether nothing is read for somebody until that has less to do."""
+        return bool(self._have_enough)
 
     def leaves_somebody_out(self) -> bool:
         """Whether a task could take records that the plan does not know of."""

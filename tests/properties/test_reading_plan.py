@@ -100,7 +100,7 @@ def test_the_plan_is_what_everybody_would_say_if_asked(
             continue
         assert plan.places.keys() == wanted.keys()
         assert all(plan.places[place] in offsets for place, offsets in wanted.items())
-        assert plan.for_all == all(len(offsets) == 1 for offsets in wanted.values())
+        assert plan.alike == all(len(offsets) == 1 for offsets in wanted.values())
 
 
 def test_stages_at_different_records_of_a_partition_take_turns_and_who_comes_is_noticed() -> None:
@@ -117,7 +117,7 @@ def test_stages_at_different_records_of_a_partition_take_turns_and_who_comes_is_
     seen = []
     for _ in range(4):
         plan.make()
-        assert not plan.for_all
+        assert not plan.alike
         seen.append(plan.places["signals", 0])
     assert seen in ([BEGINNING, Offset(2, 0)] * 2, [Offset(2, 0), BEGINNING] * 2)
     both = list(plan.readers_of([("signals", 0), ("signals", 1)]))
@@ -126,7 +126,7 @@ def test_stages_at_different_records_of_a_partition_take_turns_and_who_comes_is_
     assert plan.leaves_somebody_out()
     world.do("drop", "ask-world", 0)
     plan.make()
-    assert plan.for_all
+    assert plan.alike
     assert list(plan.readers_of([("signals", 0)])) == [world.holdings["count-windows", 0]]
     world.do("drop", "count-windows", 0)
     plan.make()
