@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import orjson
 import pytest
 import zstandard
 
-from agents.ports import ExecuteAction
+from agents.ports import ExecuteAction, ExecutionReport
 from pipeline.archive.folder import Archive
+from pipeline.engine.attempt import answer_key
 from pipeline.engine.drive import Driver
 from pipeline.engine.outputs import OPERATION_STREAMS
 from pipeline.engine.record import Offset, Output
@@ -23,6 +25,7 @@ from tests.contracts.counting import Echo, line
 from tests.pipeline.archive.archiving import history, janitor_of, outputs
 from tests.pipeline.commands.calling import call, call_json, start
 from tests.pipeline.recordings.recorded import Told, told
+from topology.codec import encode
 from topology.moments import text_of_us
 from topology.payloads.operation import AnswerRecorded
 
@@ -112,6 +115,32 @@ def test_the_answers_of_the_world_are_in_it_whatever_else_is_asked_for(deployed:
     found = told(Recording(out).records())
     assert [each for each in found if each[1] == "answers"] == answers
     assert all(each[4] in ("metric.sampled", "dream.dreamt") for each in found if each[1] == "signals")
+
+
+async def test_what_a_stage_concluded_can_be_derived_again_from_it_and_nobody_is_asked(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    out = tmp_path / "all.recording"
+    done = await asyncio.to_thread(start, "record", "--out", out, "--topology", deployed.file)
+    assert done.returncode == 0, done.stderr
+    records = [record for record in Recording(out).records() if record.event_type != "dream.dreamt"]
+    told_before = {
+        record.event.payload.question.partition("/")[2]: record.event.payload.answer
+        for record in records
+        if isinstance(record.event.payload, AnswerRecorded)
+    }
+
+    async def recorded(question: ExecuteAction) -> ExecutionReport:
+        answer = told_before[answer_key(UUID(int=0), question).partition("/")[2]]
+        return ExecutionReport.model_validate(answer)
+
+    replay = Driver(load_topology(deployed.file), {ExecuteAction: recorded})
+    await replay.publish("signals", [record.event for record in records if record.stream == "signals"])
+    await replay.run_until_idle()
+    for stream in ("findings", "answers"):
+        concluded = {encode(event) for event in await replay.events(stream)}
+        assert concluded == {record.value for record in records if record.stream == stream}
+        assert concluded
 
 
 @pytest.mark.parametrize("as_time", [False, True])
