@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.engine.outputs import OutputBuilder, dead_letter
 from pipeline.engine.record import Output, Record
-from pipeline.engine.verdict import Memory, WindowPoisonedError, window_of
+from pipeline.engine.verdict import Memory, Window, WindowPoisonedError, window_of
 from topology.agent import Agent
 from topology.event import Event, Payload
 from topology.graph import Stage
@@ -20,12 +20,14 @@ class EventTime:
 
     Attributes:
         watermark_us: the latest event time met, less the stage's lateness; it never goes back.
+        given_up: windows that became dead letters since verdicts were last forgotten.
     """
 
     def __init__(
         self, stage: Stage, agent: Agent[Any, Any], outputs: OutputBuilder, memory: Memory, watermark_us: int
     ) -> None:
         self.watermark_us = watermark_us
+        self.given_up: list[Window] = []
         self._stage = stage
         self._agent = agent
         self._outputs = outputs
@@ -56,10 +58,12 @@ class EventTime:
         return outputs or ()
 
     def _conclude(self, closed: ClosedWindow, event: Event[Payload], record: Record) -> list[Output]:
-        if (verdict := self._memory.verdicts.get(window_of(closed))) is not None:
+        window = window_of(closed, event)
+        if (verdict := self._memory.verdicts.get(window)) is not None:
+            self.given_up.append(window)
             return [dead_letter(self._stage.id, record, verdict, window=closed)]
         try:
             now_us = self.watermark_us + self._lateness_us
             return list(self._outputs.of_window(event, closed, self._agent.window_closed(closed), now_us))
         except Exception as error:  # the window is to blame, not the event that happened to close it
-            raise WindowPoisonedError(closed) from error
+            raise WindowPoisonedError(window) from error

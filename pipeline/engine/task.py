@@ -200,6 +200,9 @@ class PartitionTask:
         verdicts = self._memory.verdicts
         if not self._pending and not self._replays.under_way:
             verdicts.clear()
+        for window in self._time.given_up:
+            verdicts.pop(window, None)
+        self._time.given_up.clear()
         for culprit in list(verdicts):
             progress = self._progress.get(culprit[0]) if len(culprit) == 2 else None
             if progress is not None and isinstance(culprit[1], Offset) and progress.is_finished(culprit[1]):

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.engine.attempt import OpenQuestion
 from pipeline.engine.record import Offset, Place, Record
 from topology.errors import AiopsError, BadInputError
+from topology.event import Event, Payload
 from topology.state import ClosedWindow
 
 
@@ -29,22 +30,25 @@ class Verdict:
 
 
 KEY_PARKED = Verdict("KeyParked", "an earlier event of this key is in the dead letters; replay or drop it first")
-Window = tuple[str, str, int, int, int | None]
-"""A closed window: table, key, start, end; and of an early result its revision, so that the final one is judged anew."""
+Window = tuple[str, str, int, int, str]
+"""A closed window: table, key, start, end; and of an early result the event that made it due: each is judged anew.
+
+Its revision would not do: a key that was evicted counts from 0 again.
+"""
 RecordId = tuple[Place, Offset | str]
 """Where a record lies; of one that lies nowhere, its event's id."""
 
 
-def window_of(closed: ClosedWindow) -> Window:
+def window_of(closed: ClosedWindow, trigger: Event[Payload]) -> Window:
     """What a verdict on a window's result goes by."""
-    return closed.table, closed.key, closed.start_us, closed.end_us, None if closed.final else closed.revision
+    return closed.table, closed.key, closed.start_us, closed.end_us, "" if closed.final else trigger.id_text
 
 
 class WindowPoisonedError(AiopsError):
     """The agent could not conclude from a closed window; the cause says why."""
 
-    def __init__(self, closed: ClosedWindow) -> None:
-        self.window = window_of(closed)
+    def __init__(self, window: Window) -> None:
+        self.window = window
         super().__init__(f"the window {self.window} could not be concluded")
 
 

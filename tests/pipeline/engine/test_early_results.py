@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tables.aggregates import Count
+from pipeline.engine.verdict import MustRestoreError
+from tables.aggregates import Count, Sum
 from tables.table import Table
 from tables.windows import Tumbling
 from tests.contracts.counting import sample
@@ -134,3 +135,46 @@ def test_a_key_that_was_dropped_and_comes_again_repeats_no_id() -> None:
         ("a", "0 early"),
     ]
     assert len({event.id for event in findings(bench)}) == 3
+
+
+class Moody(Agent[MetricSampled, AnomalyDetected]):
+    """Cannot conclude from what is below zero."""
+
+    entries = Table("entries", key="service", window=Tumbling(timedelta(seconds=60)), value=Sum, early=1, keys_max=1)
+
+    def process(self, event: Event[MetricSampled], world: World) -> Iterable[AnomalyDetected]:
+        self.entries.add(event, amount=-1.0 if event.payload.metric == "minus" else 1.0)
+        return ()
+
+    def window_closed(self, closed: ClosedWindow) -> Iterable[AnomalyDetected]:
+        if closed.value < 0:
+            msg = "square root of less than nothing"
+            raise ValueError(msg)
+        yield told(closed.key, str(closed.revision), closed.value)
+
+
+@pytest.mark.parametrize("commits_after", [1, 2, 3])
+def test_a_result_is_not_judged_by_that_of_a_key_that_was_dropped(commits_after: int) -> None:
+    bench = Bench(Moody)
+    events = [sample(1, "a", 1, "minus"), sample(2, "b", 2), sample(3, "a", 3)]
+    bench.offer(*events[:commits_after])
+    bench.work()
+    bench.offer(*events[commits_after:])
+    bench.work()
+    assert [(finding.service, finding.value) for finding in bench.said()] == [("b", 1.0), ("a", 1.0)]
+    assert len(bench.said("event.dead-lettered")) == 1
+
+
+def test_a_window_that_was_given_up_is_forgotten_with_the_commit_that_says_so() -> None:
+    bench = Bench(SoFar, on_poison="skip")
+    bench.offer(*(sample(n, "bad", n) for n in range(10)))
+    while bench.restores < 1:
+        try:
+            bench.task.step(5)
+        except MustRestoreError:
+            bench.restore()
+    bench.task.step(5)
+    assert len(bench.memory.verdicts) == 1
+    bench.commit()
+    assert bench.task.waiting == 5
+    assert bench.memory.verdicts == {}
