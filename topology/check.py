@@ -50,8 +50,13 @@ def check_draft(
     *,
     written_outside: Collection[str] = SOURCES_WRITE,
     read_outside: Collection[str] | None = None,
+    whole: bool = True,
 ) -> tuple[Defect, ...]:
-    """As :func:`check`, for names that were looked up already."""
+    """As :func:`check`, for names that were looked up already.
+
+    Args:
+        whole: False for a declaration of which parts are missing; then nothing is said of what may look wrong for it.
+    """
     spec, places = draft.spec, draft.places
     defects = [
         *draft.defects,
@@ -60,8 +65,10 @@ def check_draft(
         *_services(spec, places),
         *_secrets(spec, places),
         *edge_defects(draft),
-        *passing_defects(draft, {*written_outside}, {*(SINKS_READ if read_outside is None else read_outside)}),
     ]
+    if not whole:
+        return in_order(defects)
+    defects += passing_defects(draft, {*written_outside}, {*(SINKS_READ if read_outside is None else read_outside)})
     # Behind a broken edge everything looks unwritten and unreachable; that would only hide the one thing to mend.
     if not any(defect.severity == "error" for defect in defects):
         defects.extend(flow_defects(draft, written_outside=written_outside, read_outside=read_outside))

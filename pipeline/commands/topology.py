@@ -11,15 +11,15 @@ import click
 from pipeline.commands.output import counted, print_json
 from pipeline.commands.topology_new import new
 from pipeline.commands.topology_test import topology_test
-from pipeline.loading import SHIPPED, load_agent, load_topology, read_topology
+from pipeline.loading import SHIPPED, load_agent, load_topology, read_text
 from pipeline.main import BAD_CONFIGURATION
-from topology.check import check as defects_of
-from topology.defects import BrokenTopologyError, Defect, show_path
+from topology.defects import Defect, show_path
 from topology.describe import describe as as_text
 from topology.durations import show_duration
 from topology.graph import Edge, Stage, Stream, Topology
 from topology.picture import as_data, dot, mermaid
 from topology.schema import event_schemas, tests_schema, topology_schema
+from topology.sound_parts import check_text
 
 _FILE = click.argument("file", required=False, type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -99,10 +99,7 @@ topology.add_command(new)
 
 
 def _defects(file: Path | None) -> tuple[Defect, ...]:
-    try:
-        return defects_of(read_topology(file), load_agent)
-    except BrokenTopologyError as broken:
-        return broken.defects
+    return check_text(read_text(file), _name(file), load_agent)
 
 
 def _name(file: Path | None) -> str:
