@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from pipeline.commands.output import print_json
-from pipeline.loading import TESTS_SUFFIX, load_agent, read_text
+from pipeline.loading import TESTS_SUFFIX, load_agent, read_tests, read_text
+from topology.cases import parse_cases
 from topology.defects import did_you_mean, show_names
-from topology.errors import UsageError
+from topology.errors import ConfigurationError, UsageError
 from topology.event import Payload
 from topology.graph import Stream, Topology
 from topology.parse import parse
@@ -63,8 +65,7 @@ def stage(
         file: with_item(text, "stages", wanted.stage_entry()),
         tests: _with_tests(tests, file, wanted.tests()),
     }
-    for path, content in written_texts.items():
-        path.write_text(content, encoding="utf-8")
+    _write_all(written_texts)
     if as_json:
         print_json({"stage": name, "agent": str(module), "topology": str(file), "tests": str(tests)})
         return
@@ -72,11 +73,28 @@ def stage(
     click.echo(f"Now: aiops topology check {file}; aiops topology test {file}")
 
 
+def _write_all(texts: Mapping[Path, str]) -> None:
+    """All of the files, or none."""
+    before = {path: path.read_bytes() if path.exists() else None for path in texts}
+    try:
+        for path, content in texts.items():
+            path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        for path, content_before in before.items():
+            if content_before is None:
+                path.unlink(missing_ok=True)
+            elif path.read_bytes() != content_before:
+                path.write_bytes(content_before)
+        msg = f"cannot write {error.filename}: {error.strerror}; nothing was written"
+        raise ConfigurationError(msg) from error
+
+
 def _with_tests(tests: Path, topology: Path, items: tuple[str, ...]) -> str:
     if not tests.exists():
         shown = "\n".join(f"  {line}" for item in items for line in item.splitlines())
         return _TESTS.format(topology=topology, tests=shown)
-    text = tests.read_text(encoding="utf-8")
+    text, _ = read_tests(topology)
+    parse_cases(text, str(tests))  # what is broken is not added to
     for item in items:
         text = with_item(text, "tests", item)
     return text

@@ -60,6 +60,26 @@ def test_what_cannot_be_made_is_refused_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("tests", ["tests: [", "tests: []", "other: 1"])
+def test_tests_that_are_broken_get_no_more(tests: str, tmp_path: Path) -> None:
+    (tmp_path / "my_loop.test.yaml").write_text(tests)
+
+    result = start("topology", "new", "stage", "mine", cwd=tmp_path)
+
+    assert result.returncode == 78, result.stderr
+    assert "my_loop.test.yaml:1: error:" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["my_loop.test.yaml"]
+
+
+def test_where_one_file_cannot_be_written_none_is(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "gone" / "my_loop.yaml"
+
+    result = start("topology", "new", "stage", "mine", "--topology", str(elsewhere), cwd=tmp_path)
+
+    assert (result.returncode, list(tmp_path.iterdir())) == (78, [])
+    assert f"cannot write {elsewhere}: No such file or directory; nothing was written" in result.stderr
+
+
 def test_a_broken_topology_gets_no_stage(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("name: [")
 
