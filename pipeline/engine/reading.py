@@ -16,6 +16,8 @@ _RECORDS_AT_ONCE = 20_000
 
 Each of them may be full at first, so they share; while few are, those are read in larger and larger portions.
 """
+_RECORDS_AT_MOST = 50_000
+"""That so many come at once all the same can be, once: when all have become full since the last read."""
 _RECORDS_PER_READ_MIN = 20
 WAIT_S = 1.0
 _WAIT_FOR_OTHERS_S = 0.01
@@ -107,7 +109,8 @@ class Reader:
         if len(records) > _RECORDS_AT_ONCE:
             self._count = self._fewest
         elif len(records) < _RECORDS_AT_ONCE / 4:
-            self._count = min(2 * self._count, RECORDS_PER_READ)
+            most = max(_RECORDS_PER_READ_MIN, _RECORDS_AT_MOST // self._most_places)
+            self._count = min(2 * self._count, RECORDS_PER_READ, most)
         if changes := by_place.pop(MEMBERS, []):
             self.members_changed = True
             self._members = changes[-1].offset

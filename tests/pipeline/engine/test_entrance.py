@@ -128,6 +128,18 @@ def test_the_oldest_are_shed_until_no_more_wait_than_may() -> None:
     assert commit.records == {("signals", 0): 10}
 
 
+def test_what_is_done_and_not_committed_does_not_wait() -> None:
+    bench = Bench(Says, consumes=limited(4))
+    assert bench.task.entrance is not None
+    bench.offer(*(line(n, "a", n) for n in range(6)))
+    bench.task.step()
+    bench.task.entrance.measured(("signals", 0), 10)  # of which six are those, and four are to come
+    bench.offer(*(line(n, "a", n) for n in range(6, 10)))
+    bench.work()
+    assert len(subjects(bench)) == 10
+    assert bench.said(SHED) == []
+
+
 def test_what_had_begun_before_a_restart_is_not_shed_after_it() -> None:
     bench = Bench(AsksTwice, on_poison="skip", consumes=limited(1))
     bench.offer(line(1, "a", 1), line(2, "b", 2), line(3, "c", 3, level="error"), line(4, "d", 4))

@@ -91,6 +91,8 @@ async def test_a_forwarder_that_dies_after_it_appended_loses_nothing_and_repeats
     assert await found(mesh) == expected(total)
     if when == "before":
         assert successor.forwarded < total * 3 // 4, "of what is appended again nothing is new"
+        outbox = mesh.keys.partition((OUTBOX, 0))
+        assert await mesh.client.xlen(outbox) == 0, "what was forwarded takes no room"
 
 
 async def test_a_forwarder_that_was_replaced_without_noticing_is_refused(mesh: RedisMesh) -> None:

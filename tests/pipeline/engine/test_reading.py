@@ -66,6 +66,27 @@ async def test_hundreds_of_partitions_are_not_answered_with_hundreds_of_full_bat
     assert 15_000 < mesh.most <= 20_000
 
 
+async def test_hundreds_of_quiet_partitions_that_fill_at_once_are_read_in_portions() -> None:
+    graph = topology(partitions=400)
+    mesh = MeteredMesh(lambda: time.time_ns() // 1_000_000)
+    one = Worker(mesh, graph, {}, name="one", stages=["count-windows"])
+
+    async def reads() -> int:
+        before = one.counts.records
+        await publish(mesh, graph, [sample(before, "s", 1)])
+        await eventually(lambda: one.counts.records > before, saying="it is read")
+        return one.counts.records
+
+    async with running(one):
+        await eventually(lambda: len(one.owned) == 400 and not one.restoring, saying="it has everything")
+        for _ in range(10):  # so few that the portions grow
+            await reads()
+        burst = [sample(number, f"s{number}", 1) for number in range(100, 60_100)]
+        await publish(mesh, graph, burst)
+        await eventually(lambda: one.counts.records >= 60_000, saying="all of it is read", within_s=30)
+    assert 20_000 < mesh.most <= 50_000
+
+
 class BacklogMesh(MemoryMesh):
     """Knows how much of the signals was read, and of that not committed, at most."""
 
