@@ -10,7 +10,7 @@ import socket
 from functools import cache
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.servers.accounts import default_state_dir
@@ -65,6 +65,26 @@ class Settings(BaseSettings):
     """The control API of the process supervisor that repairs processes; the patient brings its own."""
     supervisor_token: SecretStr | None = None
 
+    @field_validator("redis_url")
+    @classmethod
+    def _names_a_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        from redis.connection import parse_url  # only where there is something to parse; it takes long to load
+
+        try:
+            parse_url(url.get_secret_value() if url else "redis://")  # type: ignore[no-untyped-call]
+        except ValueError:  # whose text may show the password
+            msg = "found no address of a Redis, expected redis://, rediss:// or unix://, such as redis://user:password@host:6379/0"
+            raise ValueError(msg) from None
+        return url
+
+    @field_validator("database_url")
+    @classmethod
+    def _names_a_postgres(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            msg = "found no address of a PostgreSQL, expected one such as postgresql://user:password@host:5432/database"
+            raise ValueError(msg)
+        return url
+
     @property
     def archive_folder(self) -> Path:
         """The archive of this namespace."""
@@ -81,6 +101,11 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        msg = f"the environment has settings that cannot be used: {found}"
+        refused = [(_variable(str(each["loc"][0])), each["msg"]) for each in error.errors(include_input=False)]
+        found = "; ".join(f"{name}: {why.removeprefix('Value error, ')}" for name, why in refused)
+        msg = f"the environment has settings that cannot be used: {found}. Correct or unset them; `aiops doctor` lists all"
         raise ConfigurationError(msg) from error
+
+
+def _variable(name: str) -> str:
+    return f"AIOPS_{name.upper()}" if name in Settings.model_fields else name

@@ -36,7 +36,41 @@ def test_a_url_is_taken_by_either_name_and_shown_to_nobody(name: str, monkeypatc
 def test_a_value_that_cannot_be_used_is_named_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOPS_DOOR_PORT", "s3cret")
     monkeypatch.setenv("AIOPS_NAMESPACE", "No Spaces!")
-    with pytest.raises(ConfigurationError, match="door_port") as refused:
+    with pytest.raises(ConfigurationError, match="AIOPS_DOOR_PORT") as refused:
         settings()
-    assert "namespace" in str(refused.value)
+    assert "AIOPS_NAMESPACE" in str(refused.value)
     assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "s3cret"),
+        ("AIOPS_REDIS_URL", "redis://:pa/s3cret@host:6379"),
+        ("REDIS_URL", "redis://host?db=s3cret"),
+        ("DATABASE_URL", "mysql://user:s3cret@host/db"),
+        ("AIOPS_DATABASE_URL", ""),
+    ],
+)
+def test_what_is_no_address_of_a_server_is_refused_before_anything_starts(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(
+        ConfigurationError, match=f"{name.removeprefix('AIOPS_')}: found no address .* expected .*://"
+    ) as refused:
+        settings()
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "unix:///run/redis.sock"),
+        ("REDIS_URL", "rediss://user:p%2Fw@host:6380/1"),
+        ("DATABASE_URL", "postgres://user@one:5432,two:5432/db?target_session_attrs=read-write"),
+    ],
+)
+def test_every_address_that_the_clients_take_is_taken(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    assert name.lower() in settings().model_fields_set

@@ -103,7 +103,7 @@ def test_a_setting_that_cannot_be_used_is_a_problem_among_others(monkeypatch: py
 
     found = examined(exit_code=1)
 
-    assert "door_port" in found["settings"]["what"]
+    assert "AIOPS_DOOR_PORT" in found["settings"]["what"]
     assert found["python"]["status"] == "ok"
 
 
