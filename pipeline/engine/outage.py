@@ -17,11 +17,16 @@ _CONSEQUENCE: dict[Kind, str] = {
 
 
 class Outage:
-    """What one process knows of it, from its own calls."""
+    """What one process knows of it, from its own calls.
+
+    Attributes:
+        quiet: nothing waits here for the server to come back; whoever called says what failed.
+    """
 
     def __init__(self) -> None:
         self._why: dict[Kind, str] = {}
         self._since_s: dict[Kind, float] = {}
+        self.quiet = False
 
     @property
     def trouble(self) -> str:
@@ -32,7 +37,7 @@ class Outage:
         """A call failed because of the server."""
         if kind not in self._why:
             self._since_s[kind] = time.monotonic()
-            log.warning("the mesh's server %s: %s; %s", self._verb(kind), why, _CONSEQUENCE[kind])
+            self._say("the mesh's server %s: %s; %s", self._verb(kind), why, _CONSEQUENCE[kind])
         self._why[kind] = why
 
     def worked(self, *, writing: bool) -> None:
@@ -43,7 +48,10 @@ class Outage:
             del self._why[kind]
             lasted_s = time.monotonic() - self._since_s.pop(kind)
             done = "answers again" if kind == "away" else "takes writes again"
-            log.warning("the mesh's server %s, after %.1f s", done, lasted_s)
+            self._say("the mesh's server %s, after %.1f s", done, lasted_s)
+
+    def _say(self, message: str, *arguments: object) -> None:
+        log.log(logging.DEBUG if self.quiet else logging.WARNING, message, *arguments)
 
     @staticmethod
     def _verb(kind: Kind) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mode import Service
 
+from pipeline.engine.mesh import MeshUnavailableError
 from topology.errors import RetryableError
 
 log = logging.getLogger(__name__)
@@ -121,8 +122,10 @@ class Routine(Service):
     def _report(self, error: BaseException, *, steady: bool) -> None:
         self.trouble = f"{type(error).__name__}: {error}"
         expected: Any = getattr(error, "__module__", "").startswith(("pipeline", "topology"))
-        # An outage is one thing to say, however often it is tried.
-        again = isinstance(error, RetryableError) and self._in_outage and not steady
+        # An outage is one thing to say, however often it is tried; that of the mesh's server the mesh says itself, for all.
+        again = (isinstance(error, RetryableError) and self._in_outage and not steady) or type(
+            error
+        ) is MeshUnavailableError
         self._in_outage = isinstance(error, RetryableError)
         level = logging.DEBUG if again else logging.WARNING
         log.log(level, "%s failed and is started again: %s", self.name, self.trouble, exc_info=not expected)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.engine import supervision
+from pipeline.engine.mesh import MeshUnavailableError
 from pipeline.engine.supervision import Routine
 from tests.polling import eventually
 
@@ -154,3 +155,13 @@ async def test_what_does_not_even_end_when_it_is_cancelled_is_left_behind(caplog
     assert time.monotonic() - began < 1
     assert "stubborn does not stop" in caplog.text
     release.set()
+
+
+async def test_an_outage_that_the_mesh_tells_of_is_not_told_again_by_each_service(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = Failing(2, MeshUnavailableError("away"))
+    async with started(run) as routine:
+        await eventually(lambda: len(run.started_at) == 3, saying="it is started again twice")
+        assert routine.restarts == 2
+    assert [record.message for record in caplog.records if "failed and is started again" in record.message] == []
