@@ -41,6 +41,7 @@ from pipeline.sources.journal import JOURNAL, Journal, JournalHeldError, Keeping
 from pipeline.sources.journaled import JournaledPublisher
 from pipeline.sources.source import Source
 from tables.embedding import PROVIDER, embed
+from topology.errors import TopologyError
 from topology.graph import Topology
 
 log = logging.getLogger(__name__)
@@ -137,11 +138,11 @@ class Deployment:
             keeping: what becomes of its events while the mesh is away.
 
         Raises:
-            ValueError: the topology has no stream for sources.
+            TopologyError: there is no stream for sources.
         """
         if self.publisher is None:
-            msg = f"the topology has no stream {INTAKE!r} for sources to publish to"
-            raise ValueError(msg)
+            msg = f"topology {self.topology.name!r} has no stream {INTAKE!r}, to which sources publish; declare one, or use `aiops worker`"
+            raise TopologyError(msg)
         if self.sources is None:
             self.sources = JournaledPublisher(self.publisher, await asyncio.to_thread(_journal, self.settings))
             await self.start(self.routine("journal", self.sources.run))

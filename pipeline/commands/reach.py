@@ -9,11 +9,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from pipeline.engine.mesh import MeshUnavailableError
 from pipeline.engine.redis_mesh import RedisMesh
 from pipeline.knowledge.connections import Pool, open_pool
 from pipeline.knowledge.migrate import migrate
 from pipeline.servers import ServerName, acquire
 from pipeline.settings import Settings
+from topology.errors import RetryableError
 
 
 @asynccontextmanager
@@ -22,12 +24,16 @@ async def reached_mesh(chosen: Settings) -> AsyncIterator[RedisMesh]:
 
     Raises:
         ServersError: none is set, and an embedded one cannot run here.
+        MeshUnavailableError: it does not answer; with what to look at.
     """
     set_url = chosen.redis_url.get_secret_value() if chosen.redis_url else None
     async with _url(chosen, "redis", set_url) as url:
         mesh = RedisMesh.connect(url, chosen.namespace)
+        mesh.outage.quiet = True
         try:
             yield mesh
+        except MeshUnavailableError as error:
+            raise MeshUnavailableError(_what_to_look_at(error, "REDIS_URL")) from error
         finally:
             await mesh.close()
 
@@ -38,6 +44,7 @@ async def reached_database(chosen: Settings) -> AsyncIterator[Pool]:
 
     Raises:
         ServersError: none is set, and an embedded one cannot run here.
+        RetryableError: it does not answer; with what to look at.
     """
     set_url = chosen.database_url.get_secret_value() if chosen.database_url else None
     async with _url(chosen, "postgres", set_url) as url:
@@ -46,6 +53,8 @@ async def reached_database(chosen: Settings) -> AsyncIterator[Pool]:
         pool = await open_pool(url)
         try:
             yield pool
+        except RetryableError as error:
+            raise RetryableError(_what_to_look_at(error, "DATABASE_URL")) from error
         finally:
             await pool.close()
 
@@ -53,6 +62,10 @@ async def reached_database(chosen: Settings) -> AsyncIterator[Pool]:
 def has_knowledge(chosen: Settings) -> bool:
     """Whether there can be anything to read; False where nothing ever ran, so that asking starts no server."""
     return chosen.database_url is not None or (chosen.state_dir / "postgres" / "data").exists()
+
+
+def _what_to_look_at(error: Exception, variable: str) -> str:
+    return f"{str(error).rstrip('.')}; does what {variable} names run? `aiops doctor` looks"
 
 
 @asynccontextmanager

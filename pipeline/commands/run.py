@@ -10,11 +10,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import orjson
 
 from pipeline.assembly import FATAL, Deployment, deployed, servers
+from pipeline.commands.chosen_stages import chosen_stages
 from pipeline.console.screen import LiveScreen, PlainScreen, Screen, screen_for
 from pipeline.console.watch import Watch
 from pipeline.engine.mesh import MeshUnavailableError
@@ -37,7 +39,7 @@ class RunOptions:
     """What was asked for on the command line."""
 
     topology: Path | None
-    stages: tuple[str, ...] | None
+    stages: str | None
     with_patient: bool
     once: bool
     faults: tuple[str, ...]
@@ -64,21 +66,22 @@ def run(
         msg = "--once needs --with-patient: it reports how the patient's faults were repaired"
         raise UsageError(msg)
     options = RunOptions(
-        topology, tuple(stages.split(",")) if stages else None, with_patient, once, _faults(faults), as_json,
+        topology, stages, with_patient, once, _faults(faults), as_json,
         tuple((service, str(Path(glob).absolute())) for service, glob in (_pair(log, "--log") for log in logs)),
-        tuple(_pair(probe, "--probe") for probe in probes),
+        tuple(_page(probe) for probe in probes),
     )  # fmt: skip
     sys.exit(asyncio.run(_run(options, settings())))
 
 
 async def _run(options: RunOptions, chosen: Settings) -> int:
     topology = load_topology(options.topology)
+    stages = chosen_stages(options.stages, topology)
     screen: Screen = screen_for(sys.stdout) if not options.as_json else PlainScreen(sys.stderr)
     stopping = _stop_on_signals()
     async with AsyncExitStack() as stack:
         stack.callback(screen.close)
         addresses = await stack.enter_async_context(servers(chosen, screen.say))
-        deployment = await stack.enter_async_context(deployed(chosen, topology, addresses, stages=options.stages))
+        deployment = await stack.enter_async_context(deployed(chosen, topology, addresses, stages=stages))
         door = await open_door(deployment)
         screen.say(f"door {door.url}: alerts, events and changes are taken here")
         await listen_to_services(deployment, options.logs, options.probes)
@@ -174,6 +177,19 @@ def _faults(text: str) -> tuple[str, ...]:
         msg = f"found faults {text!r}, expected some of {', '.join(FAULTS)} (comma-separated), or all"
         raise UsageError(msg)
     return names
+
+
+def _page(text: str) -> tuple[str, str]:
+    service, url = _pair(text, "--probe")
+    try:
+        found = urlsplit(url)
+        usable = found.scheme in {"http", "https"} and bool(found.hostname) and found.port != 0
+    except ValueError:  # of a port that is none
+        usable = False
+    if not usable:
+        msg = f"found --probe {text!r}, expected an address such as http://127.0.0.1:8080/health behind {service}="
+        raise UsageError(msg)
+    return service, url
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

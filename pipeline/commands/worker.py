@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from pipeline.assembly import deployed, servers
+from pipeline.commands.chosen_stages import chosen_stages
+from pipeline.commands.output import counted
 from pipeline.loading import load_topology
 from pipeline.settings import Settings, settings
 
@@ -20,20 +22,21 @@ from pipeline.settings import Settings, settings
 @click.option("--stages", help="Run only these stages (comma-separated ids); all by default.")
 def worker(topology: Path | None, stages: str | None) -> None:
     """Run stages until stopped; several workers share the partitions."""
-    sys.exit(asyncio.run(_work(topology, tuple(stages.split(",")) if stages else None, settings())))
+    sys.exit(asyncio.run(_work(topology, stages, settings())))
 
 
-async def _work(path: Path | None, stages: tuple[str, ...] | None, chosen: Settings) -> int:
+async def _work(path: Path | None, asked: str | None, chosen: Settings) -> int:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     topology = load_topology(path)
+    stages = chosen_stages(asked, topology)
 
     def say(line: str) -> None:
         click.echo(line, err=True)
 
     async with servers(chosen, say) as addresses, deployed(chosen, topology, addresses, stages=stages) as deployment:
-        say(f"worker {chosen.worker_name} runs {len(topology.stages) if stages is None else len(stages)} stages")
+        say(f"worker {chosen.worker_name} runs {counted(len(stages), 'stage')}")
         stopped: asyncio.Future[Any] = asyncio.create_task(stopping.wait())
         await asyncio.wait({stopped, deployment.failure}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()

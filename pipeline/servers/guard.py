@@ -95,7 +95,7 @@ def holder(path: Path) -> int | None:
     """The pid in a lock file that somebody holds (0 when not written yet); None when nobody holds it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -85,7 +85,7 @@ class ServerDir:
         """What runs and answers here; None when nothing does, or not yet."""
         try:
             published = Running(**json.loads((self.path / "running.json").read_bytes()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return published if answers(self.name, published.socket, str(self.data)) else None
 

@@ -77,7 +77,22 @@ def test_the_version_is_the_distributions() -> None:
         (["ingest", "nosuchformat", "-"], {}, 2, "'alertmanager', 'cloudevents', 'events'"),
         (["tap", "nosuchstream"], {}, 2, "expected one of intake"),
         (["topology", "describe", "nosuchfile.yaml"], {}, 78, "cannot read the topology"),
-        (["stop"], {"AIOPS_DOOR_PORT": "many"}, 78, "door_port"),
+        (["stop"], {"AIOPS_DOOR_PORT": "many"}, 78, "AIOPS_DOOR_PORT"),
+        (["tap", "signals"], {"REDIS_URL": "localhost"}, 78, "REDIS_URL: found no address of a Redis"),
+        (["run"], {"DATABASE_URL": "localhost"}, 78, "DATABASE_URL: found no address of a PostgreSQL"),
+        (["run", "--stages", "normalise"], {}, 2, "found --stages 'normalise', expected some of normalize, "),
+        (["worker", "--stages", "normalize,"], {}, 2, "expected some of normalize, "),
+        (["worker", "--stages", ""], {}, 2, "expected some of normalize, "),
+        (["run", "--probe", "shop=localhost"], {}, 2, "expected an address such as http://"),
+        (["run", "--probe", "shop=http://"], {}, 2, "expected an address such as http://"),
+        (["stop"], {"AIOPS_STATE_DIR": __file__}, 0, ""),
+        (["top", "--once"], {"REDIS_URL": "redis://127.0.0.1:1"}, 1, "does what REDIS_URL names run?"),
+        (
+            ["incidents", "list"],
+            {"DATABASE_URL": "postgresql://127.0.0.1:1/db"},
+            1,
+            "does what DATABASE_URL names run?",
+        ),
     ],
 )
 def test_the_exit_code_says_what_to_do_and_stderr_why(
@@ -89,6 +104,20 @@ def test_the_exit_code_says_what_to_do_and_stderr_why(
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == "" or exit_code == 0
+
+
+def test_a_topology_without_an_intake_says_what_it_lacks_before_it_runs(tmp_path: Path, redis_url: str) -> None:
+    mine = tmp_path / "small.yaml"
+    mine.write_text(
+        "name: small\nstreams: {signals: {carries: [LogWritten], key: service, partitions: 1}}\nstages: []\n"
+    )
+
+    done = start(
+        "run", "--topology", mine, environment={"REDIS_URL": redis_url, "DATABASE_URL": "postgresql://localhost:1/db"}
+    )
+
+    assert done.returncode == 78, done.stderr
+    assert "topology 'small' has no stream 'intake', to which sources publish" in done.stderr
 
 
 def test_a_traceback_is_shown_to_those_who_ask_for_it() -> None:
