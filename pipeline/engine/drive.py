@@ -6,20 +6,23 @@ mesh every output is a function of the input.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any
 
 import orjson
 
 from pipeline.engine.asking import Handlers, ask, failed
-from pipeline.engine.attempt import OpenQuestion
+from pipeline.engine.attempt import AnswerFailedError, OpenQuestion
 from pipeline.engine.garbage import look_for_cycles_rarely
+from pipeline.engine.inputs import inputs_of
 from pipeline.engine.memory import MemoryMesh
 from pipeline.engine.mesh import FencedError, Lease, Mesh
 from pipeline.engine.outputs import OPERATION_STREAMS
-from pipeline.engine.record import BEGINNING, Offset, Place, Record, output_for
+from pipeline.engine.record import BEGINNING, Commit, Offset, Place, Record, output_for
+from pipeline.engine.replaying import PLACE as LETTERS
 from pipeline.engine.restoring import restored_task
 from pipeline.engine.task import PartitionTask
 from pipeline.engine.ticker import ticks
@@ -29,6 +32,9 @@ from topology.graph import Stage, Topology
 from topology.moments import to_us
 
 _LEASE_S = 3600.0 * 24 * 365
+
+Answer = Callable[[Stage, OpenQuestion], Awaitable[Any]]
+"""Who answers, as JSON data, where that depends on more than the question."""
 
 
 @dataclass(slots=True)
@@ -46,18 +52,40 @@ class Driver:
         handlers: who answers the agents' questions.
         start_us: where the clock stands first.
         mesh: by default a memory mesh on this driver's clock.
+        answer: who answers them in place of the handlers.
+
+    Attributes:
+        made: told of every commit that was made, if set.
+        up_to: how far a task may read for now that has several inputs, as (offset, stream) of the first record it may
+            not; None for anything there is.
     """
 
     def __init__(
-        self, topology: Topology, handlers: Handlers | None = None, *, start_us: int = 0, mesh: Mesh | None = None
+        self,
+        topology: Topology,
+        handlers: Handlers | None = None,
+        *,
+        start_us: int = 0,
+        mesh: Mesh | None = None,
+        answer: Answer | None = None,
     ) -> None:
         look_for_cycles_rarely()
         self.topology = topology
         self.now_us = start_us
         self.mesh: Mesh = mesh if mesh is not None else MemoryMesh(lambda: self.now_us // 1000)
+        self.made: Callable[[Stage, Commit], None] | None = None
+        self.up_to: Callable[[Sequence[Place]], tuple[Offset, str] | None] | None = None
         self._handlers = handlers or {}
+        self._answer_of = answer or self._ask
         self._ticked_us = start_us
         self._tasks: dict[tuple[str, int], _Held] = {}
+        self._order = [(stage, partition) for stage in topology.tasks for partition in range(stage.partitions)]
+        self._readers: dict[Place, list[int]] = defaultdict(list)
+        for number, (stage, partition) in enumerate(self._order):
+            for place in inputs_of(stage, partition):
+                self._readers[place].append(number)
+        self._due = set(range(len(self._order)))
+        self._touched = self.mesh.watch() if isinstance(self.mesh, MemoryMesh) else None
 
     async def publish(self, stream: str, events: Sequence[Event[Payload]]) -> int:
         """Put events on a stream, as a source does; answers how many were new."""
@@ -96,14 +124,34 @@ class Driver:
             answers_max: how many questions of a task are answered now; the others stay open over the commit.
         """
         busy = False
-        for stage in self.topology.tasks:
-            for partition in range(stage.partitions):
-                busy |= await self._step(stage, partition, count, answers_max)
+        for place in self._take_touched():
+            self.wake(place)
+        turns = sorted(self._due) if self._touched is not None else list(range(len(self._order)))
+        self._due.clear()
+        try:
+            while turns:
+                number = turns[0]
+                busy |= await self._step(number, count, answers_max)
+                while turns and turns[0] == number:
+                    heappop(turns)
+                for place in self._take_touched():
+                    for reader in self._readers.get(place, ()):
+                        if reader <= number:
+                            self._due.add(reader)
+                        else:
+                            heappush(turns, reader)
+        finally:
+            self._due.update(turns)  # of a round that was broken off
         return busy
+
+    def wake(self, place: Place) -> None:
+        """Let those who read a partition look whether there is something for them."""
+        self._due.update(self._readers.get(place, ()))
 
     def crash(self) -> None:
         """Forget everything that is not committed, as a killed process does."""
         self._tasks.clear()
+        self._due.update(range(len(self._order)))
 
     async def events(self, stream: str) -> list[Event[Payload]]:
         """Everything on a stream, ticks aside, in order of offset."""
@@ -115,29 +163,48 @@ class Driver:
         found.sort(key=lambda record: (record.offset, record.partition))
         return [record.event for record in found if record.event_type != "tick.passed"]
 
-    async def _step(self, stage: Stage, partition: int, count: int, answers_max: int | None) -> bool:
+    def _take_touched(self) -> list[Place]:
+        if not self._touched:
+            return []
+        touched = list(self._touched)
+        self._touched.clear()
+        return touched
+
+    async def _step(self, number: int, count: int, answers_max: int | None) -> bool:
+        stage, partition = self._order[number]
         held = await self._hold(stage, partition)
-        records = await self.mesh.read(held.task.positions, count=count, wait_s=0)
+        records = await self._read(number, held, count)
         if not records and not held.task.waiting:
             return False
         held.task.offer(records)
         try:
-            await self._process(stage, held, count, answers_max)
+            await self._process(number, held, count, answers_max)
         except HaltedError:
             del self._tasks[stage.id, partition]
-            await self._commit(held)
+            await self._commit(stage, held)
             raise
-        await self._commit(held)
+        await self._commit(stage, held)
+        if held.task.waiting or LETTERS in held.task.positions:
+            self._due.add(number)
         return True
 
-    async def _process(self, stage: Stage, held: _Held, count: int, answers_max: int | None) -> None:
+    async def _read(self, number: int, held: _Held, count: int) -> list[Record]:
+        positions = held.task.positions
+        records = await self.mesh.read(positions, count=count, wait_s=0)
+        if len(records) >= count or LETTERS in positions:
+            self._due.add(number)  # there may be more
+        end = self.up_to(list(positions)) if self.up_to is not None and len(positions) > 1 else None
+        return records if end is None else [each for each in records if (each.offset, each.stream) < end]
+
+    async def _process(self, number: int, held: _Held, count: int, answers_max: int | None) -> None:
+        stage, _ = self._order[number]
         answered = 0
         while True:
             try:
                 held.task.step()
             except MustRestoreError:
                 held.task = await restored_task(self.mesh, stage, held.lease, held.memory)
-                held.task.offer(await self.mesh.read(held.task.positions, count=count, wait_s=0))
+                held.task.offer(await self._read(number, held, count))
             held.open += held.task.take_questions()
             while held.open and answered != answers_max:
                 question = held.open.popleft()
@@ -146,14 +213,22 @@ class Driver:
             if not held.task.ready:
                 return
 
-    async def _commit(self, held: _Held) -> None:
-        for fenced in await self.mesh.commit([(held.lease, held.task.take_commit())]):
+    async def _commit(self, stage: Stage, held: _Held) -> None:
+        commit = held.task.take_commit()
+        for fenced in await self.mesh.commit([(held.lease, commit)]):
             if fenced is not None:
                 raise fenced
+        if self.made is not None:
+            self.made(stage, commit)
+
+    async def _ask(self, stage: Stage, question: OpenQuestion) -> Any:
+        return await ask(self._handlers, question.question, stage.spec.retry)
 
     async def _answer(self, stage: Stage, lease: Lease, question: OpenQuestion) -> Any:
         try:
-            answer = await ask(self._handlers, question.question, stage.spec.retry)
+            answer = await self._answer_of(stage, question)
+        except AnswerFailedError as known:  # as it failed when it was recorded
+            return known
         except Exception as error:  # noqa: BLE001 - as in the worker: the event becomes a dead letter with this reason
             return failed(question.question, error, stage.spec.retry)
         await self.mesh.record_answer(lease, question.key, orjson.dumps(answer))

@@ -43,10 +43,19 @@ class MemoryMesh:
     Args:
         clock_ms: milliseconds since the epoch; a virtual clock makes every offset a function of the input.
         rows_per_part: how many rows of a state are restored at once.
+        put_out: takes what stages put out, in place of the streams; who takes it puts it there, with :meth:`put`.
     """
 
-    def __init__(self, clock_ms: Callable[[], int], *, rows_per_part: int = ROWS_PER_PART) -> None:
+    def __init__(
+        self,
+        clock_ms: Callable[[], int],
+        *,
+        rows_per_part: int = ROWS_PER_PART,
+        put_out: Callable[[Output], None] | None = None,
+    ) -> None:
         self._clock_ms = clock_ms
+        self._put_out = put_out or self._append
+        self._watched: list[set[Place]] = []
         self._rows_per_part = rows_per_part
         self._partitions: dict[Place, _Partition] = defaultdict(_Partition)
         self._owned: dict[tuple[str, int], _Owned] = defaultdict(_Owned)
@@ -163,6 +172,22 @@ class MemoryMesh:
     async def close(self) -> None:
         """Nothing to give back."""
 
+    def put(self, record: Record) -> None:
+        """Append a record where it says, at its own offset, which is after all that its partition has."""
+        place = record.stream, record.partition
+        partition = self._partitions[place]
+        partition.offsets.append(record.offset)
+        partition.records.append(record)
+        for watched in self._watched:
+            watched.add(place)
+        self._appended.set()
+
+    def watch(self) -> set[Place]:
+        """The partitions that something is appended to from now on; whoever has seen them takes them out."""
+        watched: set[Place] = set()
+        self._watched.append(watched)
+        return watched
+
     def records(self, stream: str) -> list[Record]:
         """Everything on a stream, in order of offset: what a test or a report looks at."""
         found = [record for (name, _), p in self._partitions.items() if name == stream for record in p.records]
@@ -181,7 +206,7 @@ class MemoryMesh:
         for key in commit.answered:
             owned.answers.pop(key, None)
         for output in commit.outputs:
-            self._append(output)
+            self._put_out(output)
         return None
 
     def _part(self, owned: _Owned, start: int) -> RestoredPart:
@@ -195,12 +220,7 @@ class MemoryMesh:
     def _append(self, output: Output) -> None:
         ms = max(self._clock_ms(), self._last.ms)
         self._last = Offset(ms, self._last.seq + 1 if ms == self._last.ms else 0)
-        partition = self._partitions[output.stream, output.partition]
-        partition.offsets.append(self._last)
-        partition.records.append(
-            Record(output.stream, output.partition, self._last, output.key, output.event_type, output.value)
-        )
-        self._appended.set()
+        self.put(Record(output.stream, output.partition, self._last, output.key, output.event_type, output.value))
 
     def _is_new(self, partition: _Partition, output: Output) -> bool:
         event_id = output.id
