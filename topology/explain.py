@@ -14,6 +14,8 @@ from topology.defects import Defect, Path, Places, did_you_mean, show_names
 _NOT_WRITTEN = ("[key]", "[input]", "[name]")
 """Parts of pydantic's paths that are not in the document: a key itself, and the forms an input may have."""
 
+_UNITS = {"string_too_short": "character", "too_short": "item"}
+
 
 def explain(error: ValidationError, model: type[BaseModel], places: Places, at: Path = ()) -> list[Defect]:
     """One defect for each complaint about a model that was declared at a path."""
@@ -41,6 +43,9 @@ def _defect(details: ErrorDetails, model: type[BaseModel], places: Places, at: P
         found, expected = said.removeprefix("found ") or found, wanted
     elif kind == "string_pattern_mismatch":
         expected = f"text of the form {details['ctx']['pattern']}"
+    elif kind in _UNITS:
+        least = details["ctx"]["min_length"]
+        expected = f"at least {'one' if least == 1 else least} {_UNITS[kind]}{'' if least == 1 else 's'}"
     return places.defect(path, found=found, expected=expected, remedy="change it")
 
 

@@ -124,7 +124,7 @@ def test_what_fits_has_no_defects(tiny: Topology) -> None:
         (
             "name: a value is noticed",
             "name: ''",
-            "tiny.test.yaml:4: error: tests[0].name: found '', expected String should have at least 1 character; change it",
+            "tiny.test.yaml:4: error: tests[0].name: found '', expected at least one character; change it",
         ),
     ],
 )
