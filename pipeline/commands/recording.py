@@ -52,10 +52,9 @@ def recording() -> None:
 def info(file: Path, salvage: bool, as_json: bool) -> None:
     """Say what is in FILE, after all of it was read and checked."""
     found = Recording(file, salvage=salvage)
-    last = found.index.last.ms if found.index else 0
     streams, types = Counter[str](), Counter[str]()
     first_offset = last_offset = None
-    with Meter("reading", None, last) as meter:
+    with Meter("reading", None, _last_ms([found]), total=found.index.records if found.index else None) as meter:
         for record in found.records():
             meter.count(record)
             streams[record.stream] += 1
@@ -118,7 +117,8 @@ def cut(
     known = [payload_class(name) for name in found.header.schemas if found.header.is_known(name)]
     keep = filtered(where, known, header)
     records = (each for each in found.records(begin or BEGINNING, end) if each.stream in names and keep(each))
-    _write(out, header, records, [found], "cutting", as_json=as_json)
+    meter = Meter("cutting", begin.ms if begin else None, end.ms if end else _last_ms([found]))
+    _write(out, header, records, [found], meter, as_json=as_json)
 
 
 @recording.command("merge")
@@ -134,7 +134,7 @@ def merge(files: tuple[Path, ...], out: Path, salvage: bool, force: bool, as_jso
     """
     refuse_to_replace(out, force=force)
     found = [Recording(file, salvage=salvage) for file in files]
-    _write(out, merged_header(found), merged(found), found, "merging", as_json=as_json)
+    _write(out, merged_header(found), merged(found), found, Meter("merging", None, _last_ms(found)), as_json=as_json)
 
 
 def refuse_to_replace(out: Path, *, force: bool) -> None:
@@ -196,15 +196,19 @@ def print_report(report: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _write(
-    out: Path, header: Header, records: Iterator[Record], found: Sequence[Recording], doing: str, *, as_json: bool
+    out: Path, header: Header, records: Iterator[Record], found: Sequence[Recording], meter: Meter, *, as_json: bool
 ) -> None:
-    ends = [each.index.last.ms for each in found if each.index]
-    with Meter(doing, None, max(ends, default=0)) as meter, new_recording(out, header) as writer:
+    with meter, new_recording(out, header) as writer:
         for record in records:
             meter.count(record)
             writer.add(record)
     report = report_of(out, header, writer, [each.damage for each in found if each.damage])
     print_report(report, as_json=as_json)
+
+
+def _last_ms(found: Iterable[Recording]) -> int:
+    """When the last record of all of them arrived, as far as is known."""
+    return max((each.index.last.ms for each in found if each.index), default=0)
 
 
 def _lines(header: Header, said: dict[str, Any]) -> Iterator[str]:

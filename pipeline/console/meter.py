@@ -13,6 +13,7 @@ from pipeline.engine.record import Record
 _EVERY_RECORDS = 256
 _ON_A_TERMINAL_S = 0.2
 _ELSEWHERE_S = 10.0
+_SHARE_TO_JUDGE_BY = 0.05
 
 
 class Meter:
@@ -22,6 +23,7 @@ class Meter:
         doing: what is done, such as ``recording``.
         begin_ms: where the span begins; None for where the first record is.
         end_ms: where it ends.
+        total: how many records there are, where that is known; else how far it has come is told by their time.
         clock: seconds.
     """
 
@@ -31,6 +33,7 @@ class Meter:
         begin_ms: int | None,
         end_ms: int,
         *,
+        total: int | None = None,
         out: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -38,6 +41,7 @@ class Meter:
         self._doing = doing
         self._begin_ms = begin_ms
         self._end_ms = end_ms
+        self._total = total
         self._out = out or sys.stderr
         self._on_terminal = self._out.isatty()
         self._clock = clock
@@ -71,8 +75,9 @@ class Meter:
 
     def _line(self, at_ms: int, took_s: float) -> str:
         begin_ms = self._begin_ms or 0
-        share = min(1.0, max(0.0, (at_ms - begin_ms) / max(1, self._end_ms - begin_ms)))
-        left = f" · {took_s / share - took_s:,.0f} s left" if share > 0 else ""
+        share = self.records / self._total if self._total else (at_ms - begin_ms) / max(1, self._end_ms - begin_ms)
+        share = min(1.0, max(0.0, share))
+        left = f" · {took_s / share - took_s:,.0f} s left" if share >= _SHARE_TO_JUDGE_BY else ""
         moment = f"{datetime.fromtimestamp(at_ms / 1000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
         rate = self.records / max(took_s, 1e-9)
         return f"{self._doing}: {share:.0%} · {self.records:,} events, {rate:,.0f}/s · at {moment}{left}"
