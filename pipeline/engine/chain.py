@@ -44,7 +44,7 @@ class ChainedTask(PartitionTask):
         self._rests = False
         if stage.next is not None and remembered.next is not None:
             self._passes_on = stage.next.inputs[0].name
-            self._next = _FollowingTask(stage.next, partition, remembered.next, self._memory.of(stage.next.id), self)
+            self._next = _FollowingTask(stage.next, partition, remembered.next, self._memory.of(stage.next.id))
             self._rests = self._next.replays
 
     @property
@@ -136,13 +136,10 @@ class ChainedTask(PartitionTask):
 class _FollowingTask(ChainedTask):
     """The part of a stage that does not begin the task: its input comes from the stage before it."""
 
-    def __init__(
-        self, stage: Stage, partition: int, remembered: Remembered, memory: Memory, before: PartitionTask
-    ) -> None:
+    def __init__(self, stage: Stage, partition: int, remembered: Remembered, memory: Memory) -> None:
         came = remembered.rows.get(_CAME)
         self._place = stage.inputs[0].name, partition
         remembered.offsets = {self._place: BEGINNING if came is None else Offset.parse(came)}
-        self._before = before
         super().__init__(stage, partition, remembered, memory)
 
     @property
@@ -180,11 +177,6 @@ class _FollowingTask(ChainedTask):
         commit.outputs += mine.outputs
         if self._next is not None:
             self._next.add_to(commit)
-
-    @property
-    def _pending(self) -> int:
-        """With what has still to come: a verdict on it must not be forgotten before."""
-        return super()._pending + self._before._pending  # noqa: SLF001 - of the same chain
 
     def _wait_for(self, question: OpenQuestion, record: Record) -> None:
         msg = (

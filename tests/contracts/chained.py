@@ -106,12 +106,18 @@ CHAINED = {
 
 
 def chain(
-    *, stored: bool, on_poison: Policy = "park-key", lateness_s: int = 0, partitions: int = 2, mended: bool = False
+    *,
+    stored: bool,
+    on_poison: Policy = "park-key",
+    lateness_s: int = 0,
+    partitions: int = 2,
+    mended: bool = False,
+    where: str | None = None,
 ) -> Topology:
     """signals -> split -> [samples] -> sum -> [counted] -> forward -> numbered; split also tells lines, on ``lines``."""
     release = "Mended" if mended else ""
 
-    def stage(stage_id: str, agent: str, consumes: str, *emits: str, **more: Any) -> StageSpec:
+    def stage(stage_id: str, agent: str, consumes: object, *emits: str, **more: Any) -> StageSpec:
         return StageSpec.model_validate(
             {"id": stage_id, "agent": agent, "consumes": consumes, "emits": emits, "on_poison": on_poison, **more}
         )
@@ -130,7 +136,13 @@ def chain(
         },
         stages=(
             stage("split", f"chained:{release}Split", "signals", "samples", "lines"),
-            stage("sum", f"chained:{release}Sum", "samples", "counted", lateness=timedelta(seconds=lateness_s)),
+            stage(
+                "sum",
+                f"chained:{release}Sum",
+                {"stream": "samples", "where": where},
+                "counted",
+                lateness=timedelta(seconds=lateness_s),
+            ),
             stage("forward", "counting:Forward", "counted", "numbered"),
         ),
     )

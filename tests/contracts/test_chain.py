@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -15,6 +15,9 @@ from pipeline.engine.drive import Driver
 from pipeline.engine.mesh import Mesh
 from pipeline.engine.record import partition_of
 from pipeline.engine.verdict import HaltedError
+from tables.aggregates import Count
+from tables.table import Table
+from tables.windows import Tumbling
 from tests.contracts.chained import chain
 from tests.contracts.counting import line, sample
 from tests.contracts.meshes import MESHES, opened
@@ -23,6 +26,7 @@ from topology.codec import encode
 from topology.event import Payload
 from topology.graph import Stage, Topology
 from topology.payloads import ActionRequest, AnomalyDetected, EventDeadLettered, ReplayEnded
+from topology.state import ClosedWindow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 METRICS = ("m", "mm", "mmm", "m", "poison:after")
@@ -63,6 +67,45 @@ async def test_with_a_crash_after_each_step_all_comes_out_as_with_stored_streams
         assert sorted(await letters(together)) == sorted(await letters(apart))
         assert not await together.events("samples")
         assert not await together.events("counted")
+
+
+class CountSeen(Agent[AnomalyDetected, AnomalyDetected]):
+    """Counts what is found in windows that are called as those of the stage before are."""
+
+    samples = Table("samples", key="service", window=Tumbling(timedelta(seconds=10)), value=Count)
+
+    def process(self, event: Event[AnomalyDetected], world: World) -> Iterable[AnomalyDetected]:
+        self.samples.add(event)
+        return ()
+
+    def window_closed(self, closed: ClosedWindow) -> Iterable[AnomalyDetected]:
+        subject = str(closed.start_us)
+        yield AnomalyDetected(service=closed.key, system="", kind="count", subject=subject, value=closed.value)
+
+
+async def test_a_window_given_up_by_one_stage_of_a_task_is_concluded_by_another_that_calls_it_the_same(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    async with opened(kind, request) as mesh:
+        run = Driver(with_agent(chain(stored=False, partitions=1), "forward", CountSeen), mesh=mesh)
+        await run.publish("signals", [sample(n, "c", n, "x") for n in (1, 2, 3)])
+        await run.publish("signals", [sample(4, "c", 12, "x")])
+        await run.run_until_idle()
+        assert await letters(run) == [("sum", "c", "PoisonedEventError")]
+        [counted] = [event.payload for event in await run.events("numbered")]
+        assert isinstance(counted, AnomalyDetected)
+        assert (counted.service, counted.subject, counted.value) == ("c", "0", 3.0)
+
+
+async def test_a_stage_within_a_task_may_take_less_than_is_passed_on(kind: str, request: pytest.FixtureRequest) -> None:
+    async with opened("memory", request) as calm, opened(kind, request) as mesh:
+        some = "payload.metric == 'x' and payload.value > 1"
+        apart, together = (Driver(chain(stored=s, where=some), mesh=m) for s, m in ((True, calm), (False, mesh)))
+        for run in (apart, together):
+            await run.publish("signals", signals(0, 20, ("x", "xy", "y")))
+            await run.run_until_idle()
+        assert await told(together, "numbered") == await told(apart, "numbered")
+        assert {*await subjects(together, *"abcd")} == {"x"}
 
 
 @pytest.mark.parametrize("read_at_once", [2, 3, 500])

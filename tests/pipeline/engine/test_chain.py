@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import orjson
 import pytest
 from redis.asyncio import Redis
 
+from pipeline.engine.dead_letters import DeadLetters, replay
 from pipeline.engine.inputs import partitions_of
 from pipeline.engine.memory import MemoryMesh
 from pipeline.engine.mesh import PartitionsChangedError
@@ -178,3 +180,30 @@ async def test_a_large_state_of_several_stages_is_restored_in_parts() -> None:
     assert [(each["service"], each["value"], each["score"]) for each in said] == [
         (f"k{n}", 2.0, 2.0) for n in range(20)
     ]
+
+
+@pytest.mark.servers
+async def test_a_worker_replays_letters_of_a_stage_within_a_task_while_the_task_rests(mesh: RedisMesh) -> None:
+    old, new = (chain(stored=False, mended=mended) for mended in (False, True))
+    async with running(worker(mesh, old)):
+        await publish(mesh, old, [sample(n, "a", n, metric) for n, metric in enumerate(("x", "poison:before", "y"))])
+        await eventually(lambda: idle(mesh, old), saying="everything is processed")
+        await eventually(lambda: _letters(mesh, 2), saying="the key is parked")
+    async with running(worker(mesh, new, name="next")):
+        known = await _open(mesh)
+        await mesh.publish(replay(known, new, known.letters, now=datetime(2026, 1, 1, tzinfo=UTC), by="me").requests)
+        await publish(mesh, new, [sample(n, "a", n, "z") for n in range(10, 20)])
+        await eventually(lambda: _letters(mesh, 0), saying="the letters are processed")
+        await eventually(lambda: _said(mesh, new, 13), saying="what came meanwhile is processed")
+    seen = [event.payload.subject for event in await events(mesh, new, "numbered") if event.payload.kind == "seen"]
+    assert seen == ["x", "mended:before", "y", *"z" * 10]
+
+
+async def _open(mesh: RedisMesh) -> DeadLetters:
+    known = DeadLetters()
+    await known.follow(mesh)
+    return known
+
+
+async def _letters(mesh: RedisMesh, count: int) -> bool:
+    return len((await _open(mesh)).letters) == count
