@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from uuid import uuid4
 
 import orjson
 import pytest
 
+from pipeline.recordings.reader import Recording
 from tests.pipeline.commands.calling import call, call_json, started
 from topology.codec import decode
 from topology.payloads import IncidentOpened
@@ -54,6 +56,17 @@ def test_workers_open_incidents_once_also_when_one_of_them_is_killed() -> None:
     found = {each["subject"]: each for each in orjson.loads(call("doctor", "--json").stdout)["found"]}
     assert "cluster" in found["redis answers"]["what"]
     assert found["redis data"]["status"] == "ok"
+
+
+def test_what_lies_on_all_nodes_is_recorded_in_one_order(tmp_path: Path) -> None:
+    for first in (0, 6):
+        services = [f"service-{n}" for n in range(first, first + 6)]
+        call("ingest", "alertmanager", "-", "--publish", stdin=alerts(*services))
+    report = call_json("record", "--out", tmp_path / "a.recording", "--json")
+    assert report["counts"]["intake"] == 12
+    records = list(Recording(tmp_path / "a.recording").records())
+    assert len({record.partition for record in records}) > 1
+    assert {record.key for record in records[:6]} == {f"service-{n}" for n in range(6)}
 
 
 def incidents(count: int) -> list[str]:
