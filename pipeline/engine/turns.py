@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pipeline.engine.mesh import Mesh
 from pipeline.engine.owned import Owned
 from pipeline.engine.reading import RECORDS_PER_READ
+from pipeline.engine.reading_plan import ENOUGH
 from pipeline.engine.record import Offset, Place
 from topology.graph import Stage
 
@@ -63,7 +64,7 @@ class Turns:
         rank = self._urgency[than.stage.id]
         urgent = [owned for owned in holdings if owned.sound and self._urgency[owned.stage.id] > rank]
         wanted: dict[Place, Offset] = {}
-        tasks = [(owned, owned.task) for owned in urgent if owned.task.room]
+        tasks = [(owned, owned.task) for owned in urgent if owned.task.room and owned.task.waiting < ENOUGH]
         for _, task in tasks:
             for place, offset in task.positions.items():
                 wanted[place] = min(offset, wanted.get(place, offset))

@@ -160,7 +160,7 @@ class Worker:
                 if self._tenure.holds(owned):
                     await self._step_one(owned)
                 if self._turns.look_is_due(owned, clock.time()):
-                    await self._let_pass(owned)
+                    await self._let_pass(owned, until_s)
             self._turns.break_off(turns[had:])
             if clock.time() > until_s:
                 self._wake.set()
@@ -168,12 +168,14 @@ class Worker:
         now_s = clock.time()
         await self._commit([owned for owned in self._owned.values() if _is_due(owned, now_s)])
 
-    async def _let_pass(self, other: Owned) -> None:
+    async def _let_pass(self, other: Owned, until_s: float) -> None:
         """What is more urgent than the task that had its turn goes first, and its commits go out at once."""
-        now_s = asyncio.get_running_loop().time()
-        urgent, records = await self._turns.look(list(self._owned.values()), other, now_s)
+        clock = asyncio.get_running_loop()
+        urgent, records = await self._turns.look(list(self._owned.values()), other, clock.time())
         self.counts.records += records
         for owned in urgent:
+            if clock.time() > until_s:
+                break
             if self._tenure.holds(owned) and self._may_step(owned):
                 await self._step_one(owned)
         await self._commit([owned for owned in urgent if self._tenure.holds(owned) and _has_news(owned)])

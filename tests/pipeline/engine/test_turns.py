@@ -14,6 +14,7 @@ from pipeline.engine.memory import MemoryMesh
 from pipeline.engine.mesh import Lease, Mesh
 from pipeline.engine.owned import Owned
 from pipeline.engine.publisher import Publisher
+from pipeline.engine.reading_plan import ENOUGH
 from pipeline.engine.record import BEGINNING, Restored
 from pipeline.engine.rows import Remembered
 from pipeline.engine.task import PartitionTask
@@ -21,7 +22,7 @@ from pipeline.engine.turns import LOOK_S, Turns
 from pipeline.engine.verdict import Memory
 from tests.contracts.counting import line, sample
 from tests.contracts.meshes import MESHES, opened
-from tests.pipeline.engine.working import running, worker
+from tests.pipeline.engine.working import idle, running, worker
 from tests.polling import eventually
 from topology import Agent, Event, World
 from topology.graph import Stage, Topology
@@ -172,3 +173,48 @@ async def test_what_is_read_for_the_urgent_is_not_read_for_others() -> None:
     assert await turns.look([notice, diagnose], notice, 1.0) == ([diagnose], 1)
     assert (notice.task.waiting, diagnose.task.waiting) == (0, 1)
     assert await turns.look([notice, diagnose], notice, 1.0) == ([diagnose], 0)
+
+
+async def test_of_what_is_urgent_no_more_is_read_than_can_be_begun() -> None:
+    topology = graph()
+    mesh = MemoryMesh(lambda: 0)
+    notice, diagnose, *_ = (owned(stage, 0) for stage in topology.stages)
+    await Publisher(mesh, topology.streams["incidents"])([line(n, "a", n) for n in range(ENOUGH + 100)])
+
+    turns = Turns(mesh, topology.stages)
+    assert await turns.look([notice, diagnose], notice, 1.0) == ([diagnose], ENOUGH)
+    assert await turns.look([notice, diagnose], notice, 1.0) == ([diagnose], 0)
+    diagnose.task.step(RECORDS_PER_STEP)
+    assert await turns.look([notice, diagnose], notice, 1.0) == ([diagnose], 100)
+
+
+class SlowlyActs(Agent[LogWritten, AnomalyDetected]):
+    """Urgent, and takes a millisecond."""
+
+    def process(self, event: Event[LogWritten], world: World) -> Iterable[AnomalyDetected]:
+        time.sleep(0.001)
+        return ()
+
+
+async def test_many_urgent_tasks_that_overtake_do_not_cost_the_lease() -> None:
+    def stream(carried: str, priority: str) -> StreamSpec:
+        return StreamSpec.model_validate({"carries": [carried], "priority": priority, "partitions": 20})
+
+    stages = [
+        StageSpec(id="notice", agent="turns:Telemetry", consumes=("telemetry",), emits=("out",), records_per_step=20),
+        StageSpec(id="act", agent="turns:SlowlyActs", consumes=("incidents",), emits=("out",)),
+    ]
+    streams = {
+        "telemetry": stream("MetricSampled", "low"),
+        "incidents": stream("LogWritten", "high"),
+        "out": stream("AnomalyDetected", "normal"),
+    }
+    agents: dict[str, type[Agent[Any, Any]]] = {**AGENTS, "turns:SlowlyActs": SlowlyActs}
+    topology = resolve(TopologySpec(name="urgent", streams=streams, stages=tuple(stages)), agents.get)
+    mesh = MemoryMesh(lambda: time.time_ns() // 1_000_000)
+    await Publisher(mesh, topology.streams["telemetry"])([sample(n, f"s{n}", n) for n in range(1_000)])
+    await Publisher(mesh, topology.streams["incidents"])([line(n, f"s{n}", n) for n in range(2_000)])
+    one = worker(mesh, topology, lease_s=1.0)
+    async with running(one):
+        await eventually(lambda: idle(mesh, topology), saying="everything is committed", within_s=40)
+    assert one.counts.fenced == 0
