@@ -23,6 +23,7 @@ VERBS = {
     "ingest": ("pipeline.commands.ingest:ingest", "Turn foreign payloads into events, and publish them if asked to."),
     "record": ("pipeline.commands.record:record", "Write what streams said to a portable file."),
     "recording": ("pipeline.commands.recording:recording", "Look into recordings, cut or merge them."),
+    "replay": ("pipeline.commands.replay:replay", "Play a recording through a topology, in virtual time."),
     "tap": ("pipeline.commands.tap:tap", "Listen in on a stream."),
     "top": ("pipeline.commands.top:top", "Show rates, lag and owners of every stage, live."),
     "dlq": ("pipeline.commands.dlq:dlq", "List, show, replay or drop what could not be processed."),
