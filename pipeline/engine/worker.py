@@ -207,8 +207,8 @@ class Worker:
     async def _commit(self, due: Sequence[Owned]) -> None:
         if not due:
             return
-        commits = [(owned.lease, owned.task.take_commit()) for owned in due]
         try:
+            commits = [(owned.lease, owned.task.take_commit()) for owned in due]
             outcomes = await self._mesh.commit(commits)
         except BaseException:
             for owned in due:

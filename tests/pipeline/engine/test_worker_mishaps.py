@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -173,3 +174,32 @@ async def test_a_partition_that_was_given_up_is_taken_again_after_a_while(monkey
     await publish(mesh, graph, [sample(1, "a", 1)])
     async with running(one):
         await eventually(gave_it_up_and_takes_it_again, saying="it takes it again", seen=lambda: seen, within_s=20)
+
+
+class Uncountable(dict[str, int]):
+    """Cannot be added up the first time."""
+
+    tries = 0
+
+    def values(self) -> Any:
+        type(self).tries += 1
+        if type(self).tries == 1:
+            msg = "who knows"
+            raise RuntimeError(msg)
+        return super().values()
+
+
+async def test_a_commit_that_could_not_be_put_together_is_not_made_by_halves() -> None:
+    class Miscounts(Picky):
+        def process(self, event: Event[MetricSampled], world: World) -> Iterable[AnomalyDetected]:
+            self.count.evicted = Uncountable()
+            return super().process(event, world)
+
+    graph, mesh = topology_of(Miscounts), MemoryMesh(now_ms)
+    await publish(mesh, graph, [sample(n, "a", n) for n in range(10)])
+    one = worker(mesh, graph)
+    with pytest.raises(RuntimeError):
+        await asyncio.wait_for(one.run(), 10)
+    async with running(one):
+        await eventually(lambda: idle(mesh, graph), saying="everything is committed")
+    assert [found.payload.value for found in await events(mesh, graph, "findings")] == list(range(1, 11))
