@@ -22,7 +22,7 @@ VERBS = {
     "topology": ("pipeline.commands.topology:topology", "Check, describe or export the schema of a topology."),
     "ingest": ("pipeline.commands.ingest:ingest", "Turn foreign payloads into events, and publish them if asked to."),
     "record": ("pipeline.commands.record:record", "Write what streams said to a portable file."),
-    "recording": ("pipeline.commands.recording:recording", "Look into recordings, cut or merge them."),
+    "recording": ("pipeline.commands.recording_import:recording", "Import, look into, cut or merge recordings."),
     "replay": ("pipeline.commands.replay:replay", "Play a recording through a topology, in virtual time."),
     "tap": ("pipeline.commands.tap:tap", "Listen in on a stream."),
     "top": ("pipeline.commands.top:top", "Show rates, lag and owners of every stage, live."),
