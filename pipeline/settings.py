@@ -17,6 +17,9 @@ from pipeline.servers.accounts import default_state_dir
 from topology.durations import Duration
 from topology.errors import ConfigurationError
 
+_OTHERS_VARIABLES = {"AIOPS_DEBUG", "AIOPS_POSTGRES_PASSWORD", "AIOPS_VALKEY_PASSWORD"}
+"""Read by the command itself, and by docker-compose.yml."""
+
 
 class Settings(BaseSettings):
     """One value per ``AIOPS_...`` variable; ``REDIS_URL`` and ``DATABASE_URL`` by their usual names."""
@@ -105,6 +108,12 @@ def settings() -> Settings:
         found = "; ".join(f"{name}: {why.removeprefix('Value error, ')}" for name, why in refused)
         msg = f"the environment has settings that cannot be used: {found}. Correct or unset them; `aiops doctor` lists all"
         raise ConfigurationError(msg) from error
+
+
+def misspelt_variables() -> list[str]:
+    """``AIOPS_...`` variables that set nothing; whoever set one believes that it does."""
+    known = {_variable(name) for name in Settings.model_fields} | _OTHERS_VARIABLES
+    return sorted(name for name in os.environ if name.startswith("AIOPS_") and name not in known)
 
 
 def _variable(name: str) -> str:

@@ -138,8 +138,10 @@ def replay_letters(
     graph = load_topology(topology)
 
     def decide(known: DeadLetters, topology: Topology, letters: Sequence[DeadLetter]) -> Decision:
-        if not letters and stage and key:
-            return release(known, topology, _stage(topology, stage), key, now=now, by=by)
+        if not letters and stage:
+            nothing_of = _stage(topology, stage)
+            if key:
+                return release(known, topology, nothing_of, key, now=now, by=by)
         if not ids:
             letters = _that_can_be_replayed(letters, topology)
         return replay(known, topology, letters, now=now, by=by)

@@ -20,7 +20,7 @@ from pipeline.ownership import DISTRIBUTION, HOME, PACKAGES, explain_foreign, fo
 from pipeline.security.masking import mask_text
 from pipeline.servers.accounts import nearest_existing, unprivileged_account
 from pipeline.servers.errors import StateDirUnusableError
-from pipeline.settings import Settings
+from pipeline.settings import Settings, misspelt_variables
 from pipeline.sources.journal import JOURNAL
 from pipeline.sources.journal_files import look_into
 
@@ -62,6 +62,9 @@ def settings_in_force(chosen: Settings) -> Iterator[Found]:
         known = " or ".join(map(str, variables))
         origin = f"from {known}" if name in chosen.model_fields_set else f"default; {known}"
         yield Found(f"setting {name}", "ok", f"{_shown(getattr(chosen, name))}  ({origin})")
+    for variable in misspelt_variables():
+        remedy = "it sets nothing; correct its name to one of those above, or unset it"
+        yield Found(f"variable {variable}", "warning", "is not one of the settings", remedy)
 
 
 def state_directory(chosen: Settings) -> Found:

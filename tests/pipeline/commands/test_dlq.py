@@ -164,6 +164,7 @@ def test_without_a_worker_it_says_when_it_will_be_done(
         (("show", "ffff"), "found no open dead letter"),
         (("show", ""), "give more of the id"),
         (("replay", "--stage", "nobody", "--key", "a"), "found stage 'nobody'"),
+        (("replay", "--stage", "nobody"), "found stage 'nobody'"),
     ],
 )
 def test_what_nobody_can_mean_is_refused(letters: str, arguments: tuple[str, ...], message: str) -> None:

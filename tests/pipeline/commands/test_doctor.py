@@ -107,6 +107,15 @@ def test_a_setting_that_cannot_be_used_is_a_problem_among_others(monkeypatch: py
     assert found["python"]["status"] == "ok"
 
 
+def test_a_variable_that_sets_nothing_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOPS_NAMESPCAE", "mine")
+    monkeypatch.setenv("AIOPS_DEBUG", "")
+
+    warned = [found for subject, found in examined().items() if subject.startswith("variable ")]
+
+    assert [(found["subject"], found["status"]) for found in warned] == [("variable AIOPS_NAMESPCAE", "warning")]
+
+
 def test_a_state_directory_that_is_none_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.touch()
