@@ -86,13 +86,21 @@ def parse_payload(name: str, version: int, data: dict[str, Any]) -> Payload:
         if upcast is None:
             msg = f"no upcaster leads from version {older} of {name!r} to {older + 1}"
             raise UnknownEventTypeError(msg, field="metadata.schema_version")
-        data = upcast(dict(data))
+        data = _read_by(upcast, dict(data))
+    # What model_validate() does; called once per event, so the way there counts.
+    payload: Payload = _read_by(target.__pydantic_validator__.validate_python, data)
+    return payload
+
+
+def _read_by(reader: Callable[[dict[str, Any]], Any], data: dict[str, Any]) -> Any:
+    """What an upcaster or a payload's validators make of data; whatever they raise, equal data would raise it again."""
     try:
-        # What model_validate() does; called once per event, so the way there counts.
-        payload: Payload = target.__pydantic_validator__.validate_python(data)
+        return reader(data)
     except ValidationError as error:
         raise InvalidEventError(_explain(error), field="payload") from error
-    return payload
+    except Exception as error:
+        msg = f"found what it cannot be read from ({type(error).__name__}: {error})"
+        raise InvalidEventError(msg, field="payload") from error
 
 
 def _explain(error: ValidationError) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import field_validator
 
 from topology import registry
-from topology.codec import decode, encode
+from topology.codec import decode, decode_all, encode
 from topology.errors import BadInputError, InvalidEventError, UnknownEventTypeError
 from topology.event import Payload
 from topology.payloads import MetricSampled
@@ -154,3 +155,27 @@ def test_the_types_are_listed_by_name() -> None:
 
     assert names == sorted(names)
     assert payload_class("metric.sampled") is MetricSampled
+
+
+def test_what_an_upcaster_cannot_read_is_an_invalid_event(door_opened: type[Payload]) -> None:
+    with pytest.raises(InvalidEventError, match=r"KeyError: 'who'") as refused:
+        decode(_written({"by": "Ada"}, 1))
+    assert refused.value.field == "payload"
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_whatever_a_validator_raises_the_event_is_invalid() -> None:
+    @event_type("door.opened")
+    class Careless(Payload):
+        by: str
+
+        @field_validator("by")
+        @classmethod
+        def _known(cls, by: str) -> str:
+            return {"Ada": "Ada Lovelace"}[by]
+
+    assert decode(_written({"by": "Ada"}, None)).payload == Careless.model_construct(by="Ada Lovelace")
+    with pytest.raises(InvalidEventError, match=r"KeyError: 'Eve'"):
+        decode(_written({"by": "Eve"}, None))
+    with pytest.raises(InvalidEventError):
+        decode_all([_written({"by": "Ada"}, None), _written({"by": "Eve"}, None)])
