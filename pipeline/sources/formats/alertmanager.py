@@ -19,11 +19,10 @@ import orjson
 from pipeline.sources.formats.body import (
     MalformedBodyError,
     Reception,
-    check_count,
     get,
     moment,
-    naming,
     parse_json,
+    read_each,
     show,
     texts,
 )
@@ -63,14 +62,7 @@ def read(raw: bytes, reception: Reception) -> list[Event[Payload]]:
     if version != "4":
         raise MalformedBodyError(show(version) if "version" in body else "nothing", "'4'", field="version")
     alerts = get(body, "alerts", list)
-    check_count(len(alerts), field="alerts")
-    events: list[Event[Payload]] = []
-    for index, alert in enumerate(alerts):
-        with naming(f"alerts[{index}]"):
-            if not isinstance(alert, dict):
-                raise MalformedBodyError(show(alert), "an object")
-            events.append(_event(alert, body, reception))
-    return events
+    return read_each(alerts, lambda alert: _event(alert, body, reception), field="alerts")
 
 
 def service_of(labels: Mapping[str, str], *, otherwise: str) -> str:
@@ -79,7 +71,9 @@ def service_of(labels: Mapping[str, str], *, otherwise: str) -> str:
     return named[:_NAME_CHARS_MAX]
 
 
-def _event(alert: Mapping[str, Any], body: Mapping[str, Any], reception: Reception) -> Event[Payload]:
+def _event(alert: Any, body: Mapping[str, Any], reception: Reception) -> Event[Payload]:
+    if not isinstance(alert, dict):
+        raise MalformedBodyError(show(alert), "an object")
     labels = texts(alert, "labels", required=True)
     name = labels.get("alertname")
     if not name:

@@ -79,14 +79,23 @@ def parse_json(raw: bytes) -> Any:
     return parsed
 
 
-def check_count(items: int, *, field: str = "") -> None:
-    """Refuse more than :data:`ITEMS_MAX` items.
+def read_each(items: list[Any], read_one: Callable[[Any], T], *, field: str = "") -> list[T]:
+    """What each item of a body's list says.
+
+    Args:
+        field: where in the body the list is; it is in front of the field that a refusal of an item names.
 
     Raises:
-        TooManyItemsError: there are more.
+        TooManyItemsError: there are more than :data:`ITEMS_MAX`.
+        BadInputError: of the first bad item.
     """
-    if items > ITEMS_MAX:
-        raise TooManyItemsError(f"{items} items", f"at most {ITEMS_MAX} in one body", field=field)
+    if len(items) > ITEMS_MAX:
+        raise TooManyItemsError(f"{len(items)} items", f"at most {ITEMS_MAX} in one body", field=field)
+    read = []
+    for index, item in enumerate(items):
+        with naming(f"{field}[{index}]"):
+            read.append(read_one(item))
+    return read
 
 
 @contextmanager

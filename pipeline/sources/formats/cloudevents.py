@@ -21,11 +21,11 @@ from pipeline.sources.formats.admission import admitted_types, check_admitted
 from pipeline.sources.formats.body import (
     MalformedBodyError,
     Reception,
-    check_count,
     get,
     moment,
     naming,
     parse_json,
+    read_each,
     show,
     texts,
 )
@@ -48,12 +48,7 @@ def read(raw: bytes, reception: Reception) -> list[Event[Payload]]:
     parsed = parse_json(raw)
     if not isinstance(parsed, list):
         return [_event(parsed, reception)]
-    check_count(len(parsed))
-    events = []
-    for index, item in enumerate(parsed):
-        with naming(f"[{index}]"):
-            events.append(_event(item, reception))
-    return events
+    return read_each(parsed, lambda item: _event(item, reception))
 
 
 def read_binary(headers: Mapping[str, str], raw: bytes, reception: Reception) -> list[Event[Payload]]:

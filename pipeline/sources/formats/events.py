@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.sources.formats.admission import check_admitted
-from pipeline.sources.formats.body import Reception, check_count, get, moment, naming, parse_json
+from pipeline.sources.formats.body import Reception, get, moment, parse_json, read_each
 from topology.codec import from_json
 from topology.errors import InvalidEventError
 from topology.event import Event, Payload
@@ -23,12 +23,7 @@ def read(raw: bytes, reception: Reception) -> list[Event[Payload]]:
     parsed = parse_json(raw)
     if not isinstance(parsed, list):
         return [_event(parsed, reception)]
-    check_count(len(parsed))
-    events = []
-    for index, item in enumerate(parsed):
-        with naming(f"[{index}]"):
-            events.append(_event(item, reception))
-    return events
+    return read_each(parsed, lambda item: _event(item, reception))
 
 
 def _event(data: Any, reception: Reception) -> Event[Payload]:

@@ -19,10 +19,9 @@ from pipeline.sources.formats.admission import admitted_types
 from pipeline.sources.formats.body import (
     MalformedBodyError,
     Reception,
-    check_count,
     moment,
-    naming,
     parse_json,
+    read_each,
     show,
 )
 from topology.event import Event, Payload
@@ -76,12 +75,7 @@ class JsonMapping(BaseModel):
         if found is None:
             raise MalformedBodyError("nothing", "an object or a list of them", field=self.items)
         items = found if isinstance(found, list) else [found]
-        check_count(len(items), field=self.items)
-        events = []
-        for index, item in enumerate(items):
-            with naming(f"{self.items}[{index}]"):
-                events.append(self._event(item, reception))
-        return events
+        return read_each(items, lambda item: self._event(item, reception), field=self.items)
 
     def _event(self, item: Any, reception: Reception) -> Event[Payload]:
         if not isinstance(item, dict):
