@@ -79,7 +79,7 @@ def bench_recovery(as_json: bool, quick: bool, events: int | None) -> None:
 @_quick
 @_events
 def bench_backtest(as_json: bool, quick: bool, events: int | None) -> None:
-    """Events per second through the driver that replays recordings: a windowed count, and all detectors."""
+    """Events per second of a recording that is read and replayed: a windowed count, and all detectors."""
     chosen = events or (backtest.QUICK_EVENTS if quick else backtest.EVENTS)
     rounds = backtest.QUICK_ROUNDS if quick else backtest.ROUNDS
     _report(lambda tell: backtest.measure(events=chosen, rounds=rounds, tell=tell), as_json=as_json)

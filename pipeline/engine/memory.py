@@ -43,7 +43,7 @@ class MemoryMesh:
     Args:
         clock_ms: milliseconds since the epoch; a virtual clock makes every offset a function of the input.
         rows_per_part: how many rows of a state are restored at once.
-        put_out: takes what stages put out, in place of the streams; who takes it puts it there, with :meth:`put`.
+        put_out: takes what stages put out, in place of the streams; who takes it puts it there, with :meth:`put_all`.
     """
 
     def __init__(
@@ -172,12 +172,11 @@ class MemoryMesh:
     async def close(self) -> None:
         """Nothing to give back."""
 
-    def put(self, record: Record) -> None:
-        """Append a record where it says, at its own offset, which is after all that its partition has."""
-        place = record.stream, record.partition
+    def put_all(self, place: Place, records: Sequence[Record]) -> None:
+        """Append records to a partition at their own offsets, which are in order, and after all that it has."""
         partition = self._partitions[place]
-        partition.offsets.append(record.offset)
-        partition.records.append(record)
+        partition.offsets += [record.offset for record in records]
+        partition.records += records
         for watched in self._watched:
             watched.add(place)
         self._appended.set()
@@ -220,7 +219,8 @@ class MemoryMesh:
     def _append(self, output: Output) -> None:
         ms = max(self._clock_ms(), self._last.ms)
         self._last = Offset(ms, self._last.seq + 1 if ms == self._last.ms else 0)
-        self.put(Record(output.stream, output.partition, self._last, output.key, output.event_type, output.value))
+        place = output.stream, output.partition
+        self.put_all(place, [Record(*place, self._last, output.key, output.event_type, output.value)])
 
     def _is_new(self, partition: _Partition, output: Output) -> bool:
         event_id = output.id

@@ -7,7 +7,7 @@ the recording does not have is put on its stream at once.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pipeline.engine.drive import Driver
@@ -98,14 +98,19 @@ class Replay:
         yield from ahead
 
     def _begin(self, step: Sequence[Record]) -> None:
+        fed: dict[Place, list[Record]] = {}
         for record in step:
             place = record.stream, record.partition
             if place in self._queues:
                 self._queues[place].append(record)
             elif self._is_concluded(record):
                 self._queues[place] = deque([record])
-            elif self._timetable.is_from_outside(record):
-                self._feed(record)
+            elif place in fed:
+                fed[place].append(record)
+            else:
+                fed[place] = [record]
+        for place, records in fed.items():
+            self._feed(place, records)
 
     async def _run(self) -> None:
         while True:
@@ -128,7 +133,7 @@ class Replay:
                     return released
                 self._append(record, output)
             else:
-                self._feed(record)
+                self._feed(place, [record])
             queue.popleft()
             released = True
         del self._queues[place]
@@ -183,13 +188,22 @@ class Replay:
             Record(recorded.stream, recorded.partition, recorded.offset, output.key, output.event_type, output.value)
         )
 
-    def _feed(self, record: Record) -> None:
-        self.counts.fed[record.stream] += 1
-        self.counts.types[record.event_type] += 1
-        if record.event_type == _TICK:
-            for stage, _, _ in self._readers.get((record.stream, record.partition), ()):
-                self.counts.stages[stage].ticks += 1
-        self._put_record(record)
+    def _feed(self, place: Place, records: Sequence[Record]) -> None:
+        """Put what came from outside on a partition, in order."""
+        types = Counter(record.event_type for record in records)
+        self.counts.fed[place[0]] += len(records)
+        self.counts.types.update(types)
+        if _TICK in types:
+            for stage, _, _ in self._readers.get(place, ()):
+                self.counts.stages[stage].ticks += types[_TICK]
+        if records[0].offset <= self._last.get(place, BEGINNING):
+            for record in records:
+                self._put_record(record)
+            return
+        self._last[place] = records[-1].offset
+        self._mesh.put_all(place, records)
+        if self._said is not None:
+            self._put += records
 
     def _put_record(self, record: Record) -> None:
         place = record.stream, record.partition
@@ -198,7 +212,7 @@ class Replay:
             offset = Offset(last.ms, last.seq + 1)
             record = Record(*place, offset, record.key, record.event_type, record.value)
         self._last[place] = record.offset
-        self._mesh.put(record)
+        self._mesh.put_all(place, [record])
         if self._said is not None:
             self._put.append(record)
 

@@ -60,14 +60,14 @@ class Timetable:
         """
         step: list[Record] = []
         begun = False  # with something else than what comes between stages
-        for of_one_ms in _by_ms(self._with_ticks(records)):
-            full = bool(step) and (of_one_ms[0].offset.ms - step[0].offset.ms >= STEP_MS or len(step) >= STEP_RECORDS)
-            between = [self._comes_between(record) for record in of_one_ms]
-            if full or (begun and any(between)):
+        for ms, of_one_ms in _by_ms(self._with_ticks(records)):
+            full = bool(step) and (ms - step[0].offset.ms >= STEP_MS or len(step) >= STEP_RECORDS)
+            between = sum(record.stream in self._emitted and self.is_from_outside(record) for record in of_one_ms)
+            if full or (begun and between):
                 yield step
                 step, begun = [], False
             step += of_one_ms
-            begun = begun or not all(between)
+            begun = begun or between < len(of_one_ms)
         if step:
             yield step
 
@@ -75,20 +75,16 @@ class Timetable:
         """Whether no stage could have put it there."""
         return record.event_type not in self._emitted.get(record.stream, ())
 
-    def _comes_between(self, record: Record) -> bool:
-        return record.stream in self._emitted and self.is_from_outside(record)
-
     def _with_ticks(self, records: Iterable[Record]) -> Iterator[Record]:
         """Records where this topology has them, and the ticks that nobody recorded."""
         for record in records:
             placed = self._placed(record)
             if placed is not None:
-                yield from self._ticks_until(record.offset.ms)
+                if self._made_ticks:
+                    yield from self._ticks_until(record.offset.ms)
                 yield placed
 
     def _ticks_until(self, ms: int) -> Iterator[Record]:
-        if not self._made_ticks:
-            return
         if self._ticked_us is None:
             self._ticked_us = ms * 1000
         while self._ticked_us < ms * 1000:
@@ -100,11 +96,11 @@ class Timetable:
 
     def _placed(self, record: Record) -> Record | None:
         stream = self._streams.get(record.stream)
-        if stream is None:
+        if stream is None or (record.event_type == _TICK and stream in self._made_ticks):
             return None
         if record.stream not in self._moved:
             return record
-        if record.event_type == _TICK or not self.is_from_outside(record):
+        if not self.is_from_outside(record):
             return None
         try:
             key = stream.key_of(record.event.payload)
@@ -134,12 +130,15 @@ def _at(record: Record, offset: Offset) -> Record:
     return Record(record.stream, record.partition, offset, record.key, record.event_type, record.value)
 
 
-def _by_ms(records: Iterable[Record]) -> Iterator[list[Record]]:
+def _by_ms(records: Iterable[Record]) -> Iterator[tuple[int, list[Record]]]:
     together: list[Record] = []
+    last_ms = 0
     for record in records:
-        if together and record.offset.ms != together[0].offset.ms:
-            yield together
+        ms = record.offset.ms
+        if ms != last_ms and together:
+            yield last_ms, together
             together = []
+        last_ms = ms
         together.append(record)
     if together:
-        yield together
+        yield last_ms, together

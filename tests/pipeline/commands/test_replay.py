@@ -149,6 +149,16 @@ def test_where_only_sources_were_recorded_ticks_are_made_at_their_times(
     }
 
 
+def test_streams_tick_once_also_where_nobody_saw_in_time_that_ticks_are_recorded(recording: Path, file: Path) -> None:
+    found, graph = Recording(recording), load_topology(file)
+
+    def ticks(ticking: set[str]) -> int:
+        steps = Timetable(graph, found.header, ticking).steps(found.records())
+        return sum(record.event_type == "tick.passed" for step in steps for record in step)
+
+    assert ticks(set()) == ticks({"signals", "findings"}) > 0
+
+
 def test_a_part_of_it_is_replayed_by_time_and_stream(recording: Path, file: Path) -> None:
     part = call_json("replay", recording, "--topology", file, "--from", "20s", "--to", "40s", "--json")
     nothing = call_json("replay", recording, "--topology", file, "--streams", "numbered", "--json")
