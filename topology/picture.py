@@ -150,7 +150,7 @@ def _read(stage: Stage, node: Node, streams: dict[str, Node]) -> Iterator[Arrow]
         taken = taken_by(stage, stream)
         ticks = stage.agent_class.consumes & {TickPassed} if stream.spec.ticks else frozenset()
         narrowed = taken != stage.agent_class.consumes & stream.carries
-        yield Arrow(streams[stream.name], node, _names(taken if narrowed else taken | ticks), narrowed)
+        yield Arrow(streams[stream.name], node, _names(taken | ticks), narrowed)
 
 
 def _written(stage: Stage, node: Node, streams: dict[str, Node]) -> Iterator[Arrow]:

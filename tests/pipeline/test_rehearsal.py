@@ -11,7 +11,7 @@ from pipeline.rehearsal import Rehearsal, Rehearsed
 from topology import Agent, Event, World
 from topology.graph import Topology
 from topology.parse import parse
-from topology.payloads import ActionRequest, AnomalyDetected, LogWritten
+from topology.payloads import ActionRequest, AnomalyDetected, LogWritten, TickPassed
 from topology.resolve import resolve
 
 YAML = """
@@ -57,6 +57,14 @@ class Repeat(Agent[LogWritten, AnomalyDetected]):
 
     def process(self, event: Event[LogWritten], world: World) -> Iterable[AnomalyDetected]:
         yield AnomalyDetected(service=event.payload.service, system="s", kind="line")
+
+
+class Clock(Agent[LogWritten | TickPassed, AnomalyDetected]):
+    """Says that a second has passed."""
+
+    def process(self, event: Event[LogWritten | TickPassed], world: World) -> Iterable[AnomalyDetected]:
+        if isinstance(event.payload, TickPassed):
+            yield AnomalyDetected(service="clock", system="s", kind="clock", summary="it is time")
 
 
 class Again(Agent[AnomalyDetected, AnomalyDetected]):
@@ -136,6 +144,28 @@ async def test_what_is_too_much_is_shown_with_its_time() -> None:
     [(line, found, expected, details)] = shown([result])
     assert (line, found, expected) == (12, "3 of 3 events on 'findings'", "none")
     assert [each.partition(":")[0] for each in details] == [f"AnomalyDetected at {at}s" for at in ("1", "1.5", "3")]
+
+
+async def test_of_much_that_is_too_much_only_some_is_shown() -> None:
+    [result] = await played(CASES.replace("times: 2", "times: 200").replace("count: 2", "count: 1"))
+
+    assert [len(details) for _, _, _, details in shown([result])] == [8, 8]
+
+
+async def test_time_passes_until_the_test_looks() -> None:
+    yaml = YAML.replace("key: service}", "key: service, ticks: 1s, partitions: 1}", 1).replace("Ring", "Clock")
+    clock = resolve(parse(yaml.replace("findings: {", "findings: {partitions: 1, ")), {"here:Clock": Clock}.__getitem__)
+    cases = """\
+tests:
+  - name: a clock strikes every second
+    given: [{stream: intake, type: LogWritten, at: 500ms, payload: {service: shop, message: hi}}]
+    until: 4s
+    expect: [{stream: findings, payload: {summary: it is time}, count: 4}]
+"""
+
+    assert shown(await played(cases, clock)) == []
+    [(_, found, _, _)] = shown(await played(cases.replace("until: 4s", "until: 2s"), clock))
+    assert found == "2 of 2 events on 'findings'"
 
 
 async def test_a_question_the_test_does_not_answer_fails_it() -> None:

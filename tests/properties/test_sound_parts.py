@@ -9,9 +9,11 @@ from hypothesis import given, settings
 
 from tests.properties.test_topology_check import tampered
 from tests.topology.loop_of_three import TEXT, changed, load
+from topology.agent import Agent, AgentConfig
 from topology.check import check
 from topology.defects import BrokenTopologyError
 from topology.parse import parse
+from topology.payloads import AnomalyDetected, IncidentOpened
 from topology.sound_parts import check_text
 
 Change = tuple[str, str]
@@ -83,6 +85,23 @@ def test_what_depends_on_a_stream_that_is_not_known_well_is_not_blamed() -> None
     [defect] = check_text(changed("ticks: 1s", "ticks: soon"), "tiny.yaml", load)
 
     assert defect.path == ("streams", "findings", "ticks")
+
+
+class Strict(Agent[AnomalyDetected, IncidentOpened]):
+    """An agent that cannot do without its settings."""
+
+    class Config(AgentConfig):
+        """Its settings."""
+
+        word: str
+
+
+def test_settings_that_cannot_be_read_are_not_missed_too() -> None:
+    text = changed("    emits: incidents", "    emits: incidents\n    config: 7")
+
+    [defect] = check_text(text, "tiny.yaml", lambda name: Strict if name == "tiny:Gather" else load(name))
+
+    assert (defect.path, defect.found) == (("stages", 1, "config"), "7")
 
 
 def test_everything_is_told_of_a_topology_with_defects_of_all_kinds() -> None:

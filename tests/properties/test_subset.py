@@ -39,6 +39,11 @@ def test_what_contains_each_other_is_the_same(one: Any, other: Any) -> None:
     assert contained == (repr(_sorted(one)) == repr(_sorted(other)))
 
 
+def test_true_is_not_one_as_in_json() -> None:
+    assert [str(each) for each in differences({"a": 1}, {"a": True})] == ["a: found 1, expected True"]
+    assert list(differences({"a": 1.0}, {"a": 1})) == []
+
+
 @given(DATA, DATA)
 def test_every_difference_names_its_place(one: Any, other: Any) -> None:
     for difference in differences({"at": one}, {"at": other}):

@@ -80,6 +80,17 @@ def test_where_one_file_cannot_be_written_none_is(tmp_path: Path) -> None:
     assert f"cannot write {elsewhere}: No such file or directory; nothing was written" in result.stderr
 
 
+def test_a_topology_is_as_it_was_when_its_tests_cannot_be_written(tmp_path: Path) -> None:
+    topology = tmp_path / "my_loop.yaml"
+    shipped = Path(__file__).parents[3] / "topology" / "incident_loop.yaml"
+    topology.write_bytes(shipped.read_bytes())
+    (tmp_path / "my_loop.test.yaml").symlink_to(tmp_path / "gone" / "tests.yaml")
+
+    assert start("topology", "new", "stage", "mine", cwd=tmp_path).returncode == 78
+    assert topology.read_bytes() == shipped.read_bytes()
+    assert not (tmp_path / "mine.py").exists()
+
+
 def test_a_broken_topology_gets_no_stage(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("name: [")
 
