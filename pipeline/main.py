@@ -19,7 +19,7 @@ FAILED, BAD_CONFIGURATION, INTERRUPTED = 1, 78, 130
 VERBS = {
     "run": ("pipeline.commands.run:run", "Run everything in this process until Ctrl-C."),
     "worker": ("pipeline.commands.worker:worker", "Run some stages: one of several workers."),
-    "topology": ("pipeline.commands.topology:topology", "Check, describe or export the schema of a topology."),
+    "topology": ("pipeline.commands.topology:topology", "Check, test, describe or draw a topology, or add to it."),
     "ingest": ("pipeline.commands.ingest:ingest", "Turn foreign payloads into events, and publish them if asked to."),
     "record": ("pipeline.commands.record:record", "Write what streams said to a portable file."),
     "recording": ("pipeline.commands.recording_import:recording", "Import, look into, cut or merge recordings."),
