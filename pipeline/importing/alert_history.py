@@ -12,9 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from pipeline.importing.inputs import Inputs, brief, parsed
+from pipeline.importing.inputs import Inputs, as_text, brief, parsed
 from pipeline.importing.observation import Observation
 from pipeline.sources.formats import alertmanager
 from pipeline.sources.formats.body import MalformedBodyError, Reception, moment, naming
@@ -66,7 +64,7 @@ def _observed(alert: Any, place: str) -> list[Observation]:
 
 def _of_body(body: Mapping[str, Any]) -> list[Observation]:
     found = []
-    for number, event in enumerate(alertmanager.read(orjson.dumps(body), Reception(at=_NEVER))):
+    for number, event in enumerate(alertmanager.read(as_text(body).encode(), Reception(at=_NEVER))):
         if event.timestamp == _NEVER:
             expected = "when it was resolved; nobody knows when it came"
             raise MalformedBodyError("nothing", expected, field=f"alerts[{number}].endsAt")

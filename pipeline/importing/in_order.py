@@ -24,6 +24,8 @@ from topology.ids import derived_id
 
 RUN_BYTES = 64 << 20
 """Of events in memory; then they are sorted and put aside on the disk."""
+_ITEM_BYTES = 500
+"""What an event takes besides its value."""
 _RUNS_MAX = 64
 """Files open at once; more are made one before."""
 _TAIL_DIGITS = 8
@@ -78,9 +80,11 @@ class InOrder(AbstractContextManager["InOrder"]):
             RecordingNotWrittenError: the disk does not take what does not fit into memory.
         """
         output = output_for(self._stream, event)
+        # A copy: what a JSON writer gives out keeps the buffer it was written in, several thousand bytes.
+        output = output._replace(value=bytes(memoryview(output.value)))
         self._items.append((event.at_us, self.added, output))
         self.added += 1
-        self._size += len(output.value)
+        self._size += len(output.value) + _ITEM_BYTES
         if self._size >= self._run_bytes:
             self._put_aside()
 

@@ -97,7 +97,8 @@ class Inputs:
                     yield number, line
                 rest.clear()
             rest += last
-            _checked(path, number + 1, rest, bytes_max)
+            if len(rest) > bytes_max:
+                raise _too_large(path, f"line {number + 1}", bytes_max)
         if rest.strip():
             yield number + 1, bytes(rest)
         elif not anything:
@@ -132,6 +133,16 @@ def parsed(raw: bytes) -> Any:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise MalformedBodyError(f"no JSON ({error})", "a JSON document") from error
+
+
+def as_text(value: object) -> str:
+    """A text as it is, other JSON as it is written; raises ``MalformedBodyError`` where it nests too deeply for that."""
+    if isinstance(value, str):
+        return value
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError as error:
+        raise MalformedBodyError("lists or objects nested hundreds of levels deep", "fewer") from error
 
 
 def expect_object(value: object, *, field: str, what: str = "an object") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from pipeline.importing.inputs import Inputs, brief
+from pipeline.importing.inputs import Inputs, as_text, brief
 from pipeline.importing.observation import Observation, signal
 from pipeline.importing.times import Times
 from pipeline.sources.formats.body import MalformedBodyError
@@ -138,11 +138,11 @@ def _taken_apart(said: Mapping[str, Any]) -> tuple[LogLine, str, str, dict[str, 
     )
     known = {message, level, logger, service, *_TIMES}
     extra = {
-        name: value if isinstance(value, str) else orjson.dumps(value).decode()
+        name: as_text(value)
         for name, value in said.items()
         if name not in known and isinstance(value, str | int | float | bool)
     }
-    text = orjson.dumps(said).decode() if message is None else str(said[message])
+    text = as_text(said) if message is None else str(said[message])
     line = LogLine(None, _level_of(None if level is None else said[level], text), text)
     return line, str(said[logger]) if logger else "", str(said[service]) if service else "", extra
 

@@ -12,9 +12,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from pipeline.importing.inputs import Inputs, brief, expect_list, expect_object, parsed
+from pipeline.importing.inputs import Inputs, as_text, brief, expect_list, expect_object, parsed
 from pipeline.importing.observation import Observation, signal
 from pipeline.sources.formats.body import MalformedBodyError, naming
 from topology.errors import BadInputError
@@ -156,9 +154,7 @@ def _plain(value: object) -> object:
 
 
 def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+    return "" if value is None else as_text(value)
 
 
 def _value(point: Mapping[str, Any]) -> float | None:

@@ -85,6 +85,12 @@ def test_what_is_no_alert_is_refused_with_its_place_or_counted(document: Any, sa
     assert inputs.bad == 1
 
 
+def test_what_nests_beyond_all_bounds_is_refused() -> None:
+    deep = '{"alerts":' + "[" * 900 + "]" * 900 + "}"
+    with pytest.raises(UnreadableInputError, match="nested hundreds of levels deep"):
+        found(AlertHistory(), deep)
+
+
 @pytest.mark.parametrize("content", ["", "[", '[{"a":1},\n{]', "{}\n{\n"])
 def test_what_is_no_json_is_refused(content: str) -> None:
     with pytest.raises(UnreadableInputError, match=r"shop\.csv"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -68,6 +69,19 @@ def test_repetitions_are_dropped_where_they_do_not_count(observations: list[Obse
 def test_more_runs_than_may_be_open_become_one() -> None:
     observations = [said(at) for at in range(200, 0, -1)]
     assert [each.event.at_us for each in records(observations, run_bytes=1)] == list(range(1, 201))
+
+
+def test_events_in_memory_take_what_is_counted_for_them(tmp_path: Path) -> None:
+    with InOrder(INTAKE, tmp_path, repeats=True) as events:
+        events.add(said(1).event("test"))
+        tracemalloc.start()
+        try:
+            for at in range(2_000):
+                events.add(said(at).event("test"))
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert taken / 2_000 < 1_500
 
 
 def test_a_disk_that_does_not_take_it_is_named(tmp_path: Path) -> None:
