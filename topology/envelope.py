@@ -36,6 +36,10 @@ def read_envelopes(raw: Sequence[bytes]) -> list[Event[Payload]]:
     if b"NaN" in joined or b"Infinity" in joined:
         msg = "perhaps not JSON"
         raise ValueError(msg)
+    # Else two halves of events, or one and a half, would be read as events where they happen to come together.
+    if [one for one in raw if one[:1] != b"{" or one[-1:] != b"}"]:
+        msg = "perhaps not one event each"
+        raise ValueError(msg)
     read, later_versions = _reader(registrations())
     events = read(joined)
     if len(events) != len(raw):

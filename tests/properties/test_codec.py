@@ -115,6 +115,13 @@ def test_one_that_cannot_be_read_among_others_is_told_and_does_not_change_them(
         decode_all([encode(good), bad, encode(good)])
 
 
+@pytest.mark.parametrize("cut", [n for n, byte in enumerate(encode(decode(orjson.dumps(_SMALL)))) if byte == ord(",")])
+def test_two_records_that_only_together_are_two_events_are_none(cut: int) -> None:
+    event = encode(decode(orjson.dumps(_SMALL)))
+    with pytest.raises(InvalidEventError):
+        decode_all([event + b"," + event[:cut], event[cut + 1 :]])
+
+
 @pytest.mark.parametrize(
     "change",
     [
