@@ -154,3 +154,24 @@ def test_no_file_knows_the_machine_it_was_written_on() -> None:
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
 
     _none(found, "a path or a host of one machine")
+
+
+def test_the_map_of_the_engine_names_each_of_its_modules_in_the_order_of_their_imports() -> None:
+    package, *engine = [module for module in modules("pipeline") if _below(module.name, ("pipeline.engine",))]
+    topics = (ast.get_docstring(package.tree) or "").split("\n- ")[1:]
+    height = {
+        f"pipeline.engine.{name}": place
+        for place, topic in enumerate(topics)
+        for name in re.findall("``(.+?)``", topic)
+    }
+    assert sorted(height) == sorted(module.name for module in engine)
+
+    _none(
+        [
+            f"{module} imports {imported}"
+            for module in engine
+            for imported in sorted(imported_names(module) & height.keys())
+            if height[imported] > height[module.name]
+        ],
+        "pipeline/engine/__init__.py says what may import what in the engine; move what is needed, or the module's place:",
+    )
