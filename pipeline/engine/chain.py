@@ -65,10 +65,6 @@ class ChainedTask(PartitionTask):
         return super().room or (self._next is not None and self._next.letters_from is not None)
 
     @property
-    def waiting(self) -> int:
-        return super().waiting + (self._next.waiting if self._next is not None else 0)
-
-    @property
     def ready(self) -> bool:
         return super().ready or (self._next is not None and self._next.ready)
 

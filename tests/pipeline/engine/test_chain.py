@@ -15,11 +15,13 @@ import pytest
 from redis.asyncio import Redis
 
 from pipeline.engine.dead_letters import DeadLetters, replay
+from pipeline.engine.drive import Driver
 from pipeline.engine.inputs import partitions_of
 from pipeline.engine.memory import MemoryMesh
-from pipeline.engine.mesh import PartitionsChangedError
+from pipeline.engine.mesh import Mesh, PartitionsChangedError
 from pipeline.engine.pressure import Pressure
 from pipeline.engine.redis_mesh import RedisMesh
+from pipeline.engine.replaying import PLACE as LETTERS
 from pipeline.engine.restoring import restored_task
 from pipeline.engine.retention import Janitor
 from pipeline.engine.task import PartitionTask
@@ -130,7 +132,8 @@ async def test_every_agent_of_a_task_is_set_up_and_put_away(mesh: RedisMesh) -> 
     with counted() as counts:
         one = worker(mesh, graph)
         async with running(one):
-            await eventually(lambda: counts["up"] == 2, saying="both partitions have begun")
+            both = [("split", 0), ("split", 1)]
+            await eventually(lambda: one.owned == both and not one.restoring, saying="both partitions have begun")
         assert counts == {"up": 2, "away": 2}
 
 
@@ -148,7 +151,7 @@ async def test_a_task_waits_when_what_its_last_stage_writes_is_full() -> None:
     task = await task_of(mesh, graph.stages[0])
     task.offer(await mesh.read(task.positions, count=100, wait_s=0))
     task.step()
-    lease = await mesh.claim("split", 0, "one", 60)
+    lease = await mesh.claim("split", 0, "driver", 60)
     assert lease is not None
     await mesh.commit([(lease, task.take_commit())])
     await pressure.look((), 1.0)
@@ -156,7 +159,7 @@ async def test_a_task_waits_when_what_its_last_stage_writes_is_full() -> None:
 
 
 async def task_of(mesh: MemoryMesh, stage: Stage) -> PartitionTask:
-    lease = await mesh.claim(stage.id, 0, "one", 60)
+    lease = await mesh.claim(stage.id, 0, "driver", 60)
     assert lease is not None
     return await restored_task(mesh, stage, lease, Memory())
 
@@ -168,7 +171,7 @@ async def test_a_large_state_of_several_stages_is_restored_in_parts() -> None:
     task = await task_of(mesh, graph.stages[0])
     task.offer(await mesh.read(task.positions, count=100, wait_s=0))
     task.step()
-    lease = await mesh.claim("split", 0, "one", 60)
+    lease = await mesh.claim("split", 0, "driver", 60)
     assert lease is not None
     await mesh.commit([(lease, task.take_commit())])
 
@@ -199,7 +202,30 @@ async def test_a_worker_replays_letters_of_a_stage_within_a_task_while_the_task_
     assert seen == ["x", "mended:before", "y", *"z" * 10]
 
 
-async def _open(mesh: RedisMesh) -> DeadLetters:
+async def test_a_task_that_rests_while_letters_are_replayed_reads_nothing_else_and_commits_how_far_it_has_come() -> (
+    None
+):
+    graph = chain(stored=False, partitions=1)
+    mesh = MemoryMesh(lambda: 5_000)
+    run = Driver(graph, mesh=mesh)
+    await run.publish("signals", [sample(1, "b", 1, "poison-split"), sample(2, "a", 1, "poison:before")])
+    await run.run_until_idle()
+    known = await _open(mesh)
+    of_sum = [each for each in known.letters if each.payload.stage == "sum"]
+    assert [each.payload.offset for each in of_sum] == ["5000-0"], "it says when that came of which it was concluded"
+    await mesh.publish(replay(known, graph, of_sum, now=datetime(2026, 1, 1, tzinfo=UTC), by="me").requests)
+    await run.step()
+
+    task = await task_of(mesh, graph.stages[0])
+    assert list(task.positions) == [LETTERS]
+    before = task.moved
+    [other] = await mesh.read(task.positions, count=1, wait_s=0)
+    task.offer([other])  # of the first stage, which nobody has asked for
+    task.step()
+    assert (before, task.moved, task.has_news) == (False, True, False)
+
+
+async def _open(mesh: Mesh) -> DeadLetters:
     known = DeadLetters()
     await known.follow(mesh)
     return known
