@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.servers import postgres_server, redis_server
-from pipeline.servers.errors import ServerFailedError, ServersError, end_of_log
+from pipeline.servers.errors import ServerFailedError, ServersError, StateDirUnusableError, end_of_log
 from pipeline.servers.guard import READY_POLL_S, STOP_WITHIN_S
 from pipeline.servers.lease import SERVER_NAMES, ServerInfo, ServerName
 from pipeline.servers.programs import ProgramRunner
@@ -47,21 +47,32 @@ def stop(state_dir: Path) -> None:
 
     Raises:
         ServerFailedError: one is still there after a time that is long for a stop.
+        StateDirUnusableError: it is somebody else's.
     """
     for name in SERVER_NAMES:
         # No account is looked up: what runs must be stoppable, whosever the data is.
         home = ServerDir(name, state_dir.absolute() / name, account=None)
-        _signal(home.guard_pid(), signal.SIGTERM)
-        if home.guard_pid() is None:
-            _signal(home.server_pid(), STOP_SIGNALS[name])  # its guard was killed where the kernel does not tell it
-        give_up_at = time.monotonic() + 2 * STOP_WITHIN_S
-        while home.guard_pid() is not None or home.server_pid() is not None:
-            if time.monotonic() > give_up_at:
-                raise ServerFailedError(
-                    f"The {name} server in {home.path} does not stop (guard {home.guard_pid()}, server "
-                    f"{home.server_pid()}). {end_of_log(home.guard_log)}"
-                )
-            time.sleep(READY_POLL_S)
+        try:
+            _stop(name, home)
+        except PermissionError as refused:
+            raise StateDirUnusableError(
+                f"The {name} server in {home.path} is somebody else's ({refused.strerror}). Stop it as its owner, or set "
+                "AIOPS_STATE_DIR to a directory of yours."
+            ) from refused
+
+
+def _stop(name: ServerName, home: ServerDir) -> None:
+    _signal(home.guard_pid(), signal.SIGTERM)
+    if home.guard_pid() is None:
+        _signal(home.server_pid(), STOP_SIGNALS[name])  # its guard was killed where the kernel does not tell it
+    give_up_at = time.monotonic() + 2 * STOP_WITHIN_S
+    while home.guard_pid() is not None or home.server_pid() is not None:
+        if time.monotonic() > give_up_at:
+            raise ServerFailedError(
+                f"The {name} server in {home.path} does not stop (guard {home.guard_pid()}, server "
+                f"{home.server_pid()}). {end_of_log(home.guard_log)}"
+            )
+        time.sleep(READY_POLL_S)
 
 
 def _signal(pid: int | None, number: int) -> None:

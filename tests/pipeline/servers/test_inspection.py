@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from pipeline.servers import ServerInfo, ServerProblem, acquire, inspect
 from pipeline.servers.server_dir import existing_server_dir
-from tests.pipeline.servers.other_process import REDIS, pids_of
+from tests.pipeline.servers.other_process import REDIS, Stranger, pids_of
 
 pytestmark = pytest.mark.servers
 
@@ -40,3 +41,26 @@ def test_what_is_wrong_is_told_not_raised(state_dir: Path) -> None:
     problem, _ = inspect(state_dir)
     assert isinstance(problem, ServerProblem)
     assert "valkey 99.0" in problem.what
+
+
+def test_servers_of_somebody_else_are_not_stopped_and_that_is_said(state_dir: Path, stranger: Stranger) -> None:
+    with acquire(state_dir, need=REDIS) as lease:
+        told = subprocess.run(
+            [
+                stranger.python,
+                "-c",
+                "import sys; from pathlib import Path; from pipeline.servers import stop; stop(Path(sys.argv[1]))",
+                state_dir,
+            ],
+            env=stranger.environment,
+            cwd="/",
+            user="nobody",
+            group="nogroup",
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert pids_of(lease)
+    assert "StateDirUnusableError: The redis server in " in told.stderr, told.stderr
+    assert "is somebody else's" in told.stderr
