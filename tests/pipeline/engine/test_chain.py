@@ -216,13 +216,17 @@ async def test_a_task_that_rests_while_letters_are_replayed_reads_nothing_else_a
     await mesh.publish(replay(known, graph, of_sum, now=datetime(2026, 1, 1, tzinfo=UTC), by="me").requests)
     await run.step()
 
-    task = await task_of(mesh, graph.stages[0])
+    task = await task_of(mesh, chain(stored=False, partitions=1, mended=True).stages[0])
     assert list(task.positions) == [LETTERS]
     before = task.moved
     [other] = await mesh.read(task.positions, count=1, wait_s=0)
     task.offer([other])  # of the first stage, which nobody has asked for
     task.step()
     assert (before, task.moved, task.has_news) == (False, True, False)
+    task.offer(await mesh.read(task.positions, count=10, wait_s=0))
+    task.step()
+    assert task.has_news
+    assert {output.stream for output in task.take_commit().outputs} == {"numbered", "dead-letters"}
 
 
 async def _open(mesh: Mesh) -> DeadLetters:
