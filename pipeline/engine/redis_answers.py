@@ -86,7 +86,8 @@ def or_unavailable(method: _Method[S, P, T]) -> _Method[S, P, T]:
                 msg = f"Redis did not take the call: {error}"
                 raise MeshUnavailableError(msg) from error
             raise
-        self.outage.worked(writing=writing)
+        if not any(isinstance(each, list | tuple | dict) and not each for each in args):
+            self.outage.worked(writing=writing)  # who asked about nothing has not reached the server
         return answer
 
     return call

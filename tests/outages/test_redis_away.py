@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from pipeline.engine.mesh import MeshUnavailableError
+from pipeline.engine.redis_mesh import RedisMesh
 from pipeline.sources import journaled
 from pipeline.sources.door import Door
 from pipeline.sources.journal import Keeping
@@ -48,6 +49,18 @@ async def test_redis_restarts(server: OwnRedis, tmp_path: Path, caplog: pytest.L
     assert len([each for each in said if "mesh's server is away" in each]) == 1, said
     assert len([each for each in said if "answers again" in each]) == 1, said
     assert not [each for each in said if "failed" in each], "what waits does not say again what the mesh has said"
+
+
+async def test_who_asks_about_nothing_ends_no_outage(tmp_path: Path) -> None:
+    mesh = RedisMesh.connect(f"unix://{tmp_path}/nobody.sock")
+    with pytest.raises(MeshUnavailableError):
+        await mesh.ping()
+
+    assert await mesh.lags([]) == []
+    assert await mesh.claim_all([], "one", 1.0) == []
+
+    assert "is away" in mesh.outage.trouble
+    await mesh.close()
 
 
 async def test_redis_is_cut_off(server: OwnRedis, tmp_path: Path) -> None:
