@@ -53,16 +53,14 @@ class ChainedTask(PartitionTask):
 
     @property
     def positions(self) -> Mapping[Place, Offset]:
-        positions = super().positions
-        letters = None if self._next is None else self._next.letters_from
-        if letters is None:
-            return positions
-        mine = positions if self._has_room else {}
-        return {**mine, LETTERS: min(letters, positions.get(LETTERS, letters))}
+        if self._next is None or not self._next.replays:
+            return super().positions
+        letters = self._next.letters_from
+        return {} if letters is None else {LETTERS: letters}  # those of this stage are read when it no longer rests
 
     @property
     def room(self) -> bool:
-        return super().room or (self._next is not None and self._next.letters_from is not None)
+        return bool(self.positions) if self._next is not None and self._next.replays else super().room
 
     @property
     def ready(self) -> bool:
@@ -82,9 +80,10 @@ class ChainedTask(PartitionTask):
         return self._replays.under_way or (self._next is not None and self._next.replays)
 
     def offer(self, records: Sequence[Record]) -> None:
-        super().offer(records)
         if self._next is not None and self._next.replays:
             self._next.offer([record for record in records if record.stream == LETTERS[0]])
+            records = [record for record in records if record.stream != LETTERS[0]]
+        super().offer(records)
 
     def step(self, records_max: int | None = None) -> None:
         try:
@@ -140,10 +139,10 @@ class _FollowingTask(ChainedTask):
 
     @property
     def letters_from(self) -> Offset | None:
-        """The last dead letter read by this stage or one that follows, while one of them is to read more."""
-        theirs = None if self._next is None else self._next.letters_from
-        found = [offset for offset in (self._replays.position, theirs) if offset is not None]
-        return min(found, default=None)
+        """The last dead letter read by the stage whose turn it is, those behind it first; None while none is to be read."""
+        if self._next is not None and self._next.replays:
+            return self._next.letters_from
+        return self._replays.position
 
     def is_meant(self, request: Record) -> bool:
         """Whether a request concerns this stage or one that follows."""

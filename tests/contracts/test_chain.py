@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -136,6 +137,28 @@ async def test_dead_letters_of_a_stage_within_a_task_are_replayed_and_its_key_go
         assert (await followed(mesh)).letters == []
         ended = [event.payload for event in await run.events("dead-letters") if isinstance(event.payload, ReplayEnded)]
         assert [(each.stage, each.again) for each in ended] == [("sum", 0)]
+
+
+@pytest.mark.parametrize("read_at_once", [1, 500])
+async def test_letters_of_several_stages_of_a_task_are_replayed_at_once(
+    kind: str, request: pytest.FixtureRequest, read_at_once: int
+) -> None:
+    async with opened(kind, request) as mesh:
+        old = Driver(chain(stored=False, partitions=1), mesh=mesh)
+        metrics = ("poison:before", "one", "poison-split", "two", "poison:after")
+        await old.publish("signals", [sample(n, "ab"[n % 2], 1, metric) for n, metric in enumerate(metrics * 3)])
+        await old.run_until_idle()
+        known = await followed(mesh)
+        assert {each.payload.stage for each in known.letters} == {"split", "sum"}
+
+        run = Driver(chain(stored=False, partitions=1, mended=True), mesh=mesh)
+        await mesh.publish(replay(known, run.topology, known.letters, now=NOW, by="me").requests)
+        await run.publish("signals", [sample(n, "ab"[n % 2], 2, "z") for n in range(100, 104)])
+        while await run.step(count=read_at_once):
+            run.crash()
+        assert (await followed(mesh)).letters == []
+        said = ("mended:before", *"one", *"mended", *"two", "mended:after")
+        assert Counter(await subjects(run)) == Counter(said * 3) + Counter("zzzz")
 
 
 async def test_letters_of_a_stage_within_a_task_are_dropped_and_its_key_goes_on(
