@@ -155,4 +155,4 @@ async def test_sampling_at_the_default_pace_takes_little_of_a_core() -> None:
         await eventually(lambda: len(values(published, "process.up")) >= 12, saying="four seconds later")
         used_s = sum(os.times()[:2]) - sum(cpu[:2])
 
-    assert used_s < 4 * 0.1  # what asking here every 0.2 s takes is in it
+    assert used_s < 4 * 0.02 + 0.03  # what asking here every 0.2 s takes is in it

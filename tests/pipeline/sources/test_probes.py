@@ -141,4 +141,4 @@ async def test_probing_three_services_twice_a_second_takes_little() -> None:
         used_s = sum(os.times()[:2]) - sum(cpu[:2])
 
     # The servers' share and the machine's other load are in it; a thread or a process for each would be far above.
-    assert used_s / (time.monotonic() - began) < 0.3
+    assert used_s / (time.monotonic() - began) < 0.1
