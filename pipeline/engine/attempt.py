@@ -15,7 +15,7 @@ from types import GeneratorType
 from typing import Any
 from uuid import UUID
 
-from topology.agent import Agent, is_plain
+from topology.agent import Agent
 from topology.errors import AiopsError
 from topology.event import Event, Payload
 from topology.payloads.collaboration import HelpRequested
@@ -114,11 +114,6 @@ class PlainAgent:
         self._consumes = agent.consumes
         self._chooses = overrides(type(agent), "can_handle")
         self._world = _PlainWorld()
-
-    @staticmethod
-    def is_one(agent_class: type[Agent[Any, Any]]) -> bool:
-        """Whether agents of a class are plain, as far as the class tells."""
-        return is_plain(agent_class)
 
     def conclude(self, event: Event[Payload]) -> Iterable[Payload] | None:
         """What the agent concludes, to be gone through at once; None, and nothing is done, if it waits after all.

@@ -35,7 +35,7 @@ from pipeline.engine.verdict import (
     Window,
     WindowPoisonedError,
 )
-from topology.agent import Agent
+from topology.agent import Agent, is_plain
 from topology.graph import Stage
 from topology.payloads.operation import TickPassed
 
@@ -57,7 +57,7 @@ class PartitionTask:
         self._memory.answers = {**remembered.answers, **self._memory.answers}
         self._outputs = OutputBuilder(stage, partition)
         self._asks = isasyncgenfunction(stage.agent_class.process)
-        self._plain = PlainAgent(self.agent) if PlainAgent.is_one(stage.agent_class) else None
+        self._plain = PlainAgent(self.agent) if is_plain(stage.agent_class) else None
         self._wanted = wanted_types(stage)
         self._concerned = self._wanted | {_TICK}
         self._queue: deque[Record] = deque()
