@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from functools import wraps
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -46,8 +48,34 @@ def import_() -> None:
     """
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What every format is asked: which files become which recording, and what to do about what is in the way."""
+
+    files: Sequence[Path]
+    out: Path
+    topology: Path | None
+    skip_bad: bool
+    force: bool
+    as_json: bool
+
+
 def _common(verb: Verb) -> Verb:
-    """The arguments that every format has."""
+    """The arguments that every format has, as its first one."""
+
+    @wraps(verb)
+    def called(
+        files: tuple[Path, ...],
+        out: Path,
+        topology: Path | None,
+        skip_bad: bool,
+        force: bool,
+        as_json: bool,
+        **of_the_format: Any,
+    ) -> None:
+        verb(_Job(files, out, topology, skip_bad, force, as_json), **of_the_format)
+
+    with_arguments: Verb = called
     for add in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
         click.option("--force", is_flag=True, help="Replace the file if there is one."),
@@ -56,8 +84,8 @@ def _common(verb: Verb) -> Verb:
         click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file to be written."),
         click.argument("files", type=click.Path(path_type=Path, exists=True, dir_okay=False), nargs=-1, required=True),
     ):  # fmt: skip
-        verb = add(verb)
-    return verb
+        with_arguments = add(with_arguments)
+    return with_arguments
 
 
 _SERVICE = click.option("--service", default="", help="Whom everything is about.")
@@ -87,12 +115,7 @@ _TIME_FORMAT = click.option(
 @_TIME_FORMAT
 @_ZONE
 def csv(
-    files: tuple[Path, ...],
-    out: Path,
-    topology: Path | None,
-    skip_bad: bool,
-    force: bool,
-    as_json: bool,
+    job: _Job,
     labels: tuple[str, ...],
     delimiter: str,
     no_header: bool,
@@ -114,7 +137,7 @@ def csv(
     importer = MetricCsv(
         labels=_labels(labels), delimiter=delimiter, header=not no_header, times=times, **columns
     )  # fmt: skip
-    _import(importer, files, out, topology, skip_bad=skip_bad, force=force, as_json=as_json)
+    _import(importer, job)
 
 
 @import_.command("logs")
@@ -124,12 +147,7 @@ def csv(
 @_TIME_FORMAT
 @_ZONE
 def logs(
-    files: tuple[Path, ...],
-    out: Path,
-    topology: Path | None,
-    skip_bad: bool,
-    force: bool,
-    as_json: bool,
+    job: _Job,
     service: str,
     labels: tuple[str, ...],
     time_format: str,
@@ -141,19 +159,19 @@ def logs(
     has that of the one before it. --time-format is for JSON.
     """
     importer = LogText(service=service, labels=_labels(labels), times=_times(time_format, zone))
-    _import(importer, files, out, topology, skip_bad=skip_bad, force=force, as_json=as_json)
+    _import(importer, job)
 
 
 @import_.command("alertmanager")
 @_common
 def alertmanager(
-    files: tuple[Path, ...], out: Path, topology: Path | None, skip_bad: bool, force: bool, as_json: bool
+    job: _Job,
 ) -> None:
     """Alerts: FILES with bodies of Alertmanager's webhook, or with alerts as its API (v2) lists them.
 
     JSON, one document for a file or one on each line. What was repeated is taken once.
     """
-    _import(AlertHistory(), files, out, topology, skip_bad=skip_bad, force=force, as_json=as_json)
+    _import(AlertHistory(), job)
 
 
 @import_.command("prometheus")
@@ -163,12 +181,7 @@ def alertmanager(
 @_LABELS
 @_UNIT
 def prometheus(
-    files: tuple[Path, ...],
-    out: Path,
-    topology: Path | None,
-    skip_bad: bool,
-    force: bool,
-    as_json: bool,
+    job: _Job,
     service: str,
     metric: str,
     labels: tuple[str, ...],
@@ -179,7 +192,7 @@ def prometheus(
     Without --service, the labels say it: service, job, app, pod, instance and their like. Ranges may overlap.
     """
     importer = RangeQuery(service=service, metric=metric, unit=unit, labels=_labels(labels))
-    _import(importer, files, out, topology, skip_bad=skip_bad, force=force, as_json=as_json)
+    _import(importer, job)
 
 
 @import_.command("otlp")
@@ -187,12 +200,7 @@ def prometheus(
 @_SERVICE
 @_LABELS
 def otlp(
-    files: tuple[Path, ...],
-    out: Path,
-    topology: Path | None,
-    skip_bad: bool,
-    force: bool,
-    as_json: bool,
+    job: _Job,
     service: str,
     labels: tuple[str, ...],
 ) -> None:
@@ -201,28 +209,20 @@ def otlp(
     Histograms, summaries and spans are counted and left out.
     """
     importer = Otlp(service=service, labels=_labels(labels))
-    _import(importer, files, out, topology, skip_bad=skip_bad, force=force, as_json=as_json)
+    _import(importer, job)
 
 
-def _import(
-    importer: Importer,
-    files: Sequence[Path],
-    out: Path,
-    topology: Path | None,
-    *,
-    skip_bad: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
-    refuse_to_replace(out, force=force)
+def _import(importer: Importer, job: _Job) -> None:
+    files, out = job.files, job.out
+    refuse_to_replace(out, force=job.force)
     if out.resolve() in {file.resolve() for file in files}:
         raise UsageError(f"found {out} among the files to be imported, expected another one for the recording")
-    stream, part = _destination(importer, topology)
+    stream, part = _destination(importer, job.topology)
     header = Header.of([stream], part)
     with InOrder(stream, out.parent, repeats=importer.repeats) as events:
         size = sum(file.stat().st_size for file in files)
         with click.progressbar(length=size, label="reading", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            inputs = Inputs(skip_bad=skip_bad, progress=bar.update)
+            inputs = Inputs(skip_bad=job.skip_bad, progress=bar.update)
             for file in files:
                 for found in importer.read(file, inputs):
                     events.add(found.event(importer.source))
@@ -237,8 +237,8 @@ def _import(
         "repeated": events.repeated,
         "left_out": dict(inputs.left_out.most_common()),
     }
-    print_report(report, as_json=as_json)
-    if not as_json:
+    print_report(report, as_json=job.as_json)
+    if not job.as_json:
         _tell_what_is_not_in_it(report, kept=importer.repeats)
 
 
